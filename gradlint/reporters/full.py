@@ -1,0 +1,120 @@
+"""``full``: a finding with its source, the path of the gradient, what to do, and the fix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from gradlint.core import Confidence, Finding, Fix, Safety, Step
+from gradlint.reporters.concise import COLORS
+from gradlint.reporters.edits import changes
+from gradlint.reporters.frame import Gutter, frame
+from gradlint.reporters.places import Places
+from gradlint.reporters.style import Style, clip, text_width, wrap
+from gradlint.session.report import Report
+
+MOST_CHANGES = 12
+"""Lines of a fix that are shown; a longer one is for ``--diff``."""
+
+
+def render(report: Report, style: Style) -> str:
+    """Each finding as a block, parted by empty lines."""
+    places = Places(report)
+    return "\n".join("\n".join(block(finding, places, style)) + "\n" for finding in report.findings)
+
+
+def block(finding: Finding, places: Places, style: Style) -> Iterator[str]:
+    """The lines of one finding."""
+    color = COLORS[finding.severity]
+    steps = finding.path
+    gutter = Gutter(_digits(finding, places), style)
+    yield _headline(finding, places, style)
+    yield from (f"  {line}" for line in wrap(finding.message, style.width - 2))
+    picture = list(frame(finding.span, places, gutter, color))
+    if picture:
+        yield gutter.blank()
+        yield from picture
+        yield gutter.blank()
+    else:
+        yield ""
+    if steps:
+        yield f"  {style.paint(_heading(finding), 'bold')}"
+        yield from _story(steps, places, style)
+        if finding.help or finding.fix:
+            yield ""
+    if finding.help:
+        yield from _labelled("help", finding.help, style, "cyan")
+    if finding.fix:
+        yield from _fix(finding.fix, places, style, gutter)
+
+
+def _heading(finding: Finding) -> str:
+    if finding.claim and finding.claim.probe == "flow":
+        return "the path of the gradient, from the loss to where it ends"
+    return "how it comes about"
+
+
+def _headline(finding: Finding, places: Places, style: Style) -> str:
+    color = COLORS[finding.severity]
+    kind = style.paint(f"{finding.severity.value} {finding.code}", color, "bold")
+    sure = "" if finding.confidence is Confidence.HIGH else style.paint(f"  ({finding.confidence.value} confidence)", "dim")
+    return f"{style.paint(str(places.of(finding.span)), 'bold')}  {kind} {style.paint(finding.name, color)}{sure}"
+
+
+def _digits(finding: Finding, places: Places) -> int:
+    place = places.of(finding.span)
+    return max(len(str(place.end_line + 1)), 3)
+
+
+def _story(steps: tuple[Step, ...], places: Places, style: Style) -> Iterator[str]:
+    """Numbered steps: where, what happens there, and the source line below."""
+    spots = [places.of(step.span) for step in steps]
+    labels = [f"{spot.file}:{f'cell {spot.cell}:' if spot.cell is not None else ''}{spot.line}" for spot in spots]
+    digits = len(str(len(steps)))
+    # A very long path name does not push every other step to the right.
+    room = min(max(text_width(label) for label in labels), max(style.width // 3, 16))
+    indent = " " * (4 + digits + 2)
+    for number, (step, label) in enumerate(zip(steps, labels, strict=True), 1):
+        head = f"    {style.paint(f'{number:>{digits}}', 'blue', 'bold')}  {style.paint(label, 'bold')}"
+        space = style.width - len(indent) - room - 2
+        if text_width(label) <= room:
+            said = list(wrap(step.text, space))
+            yield f"{head}{' ' * (room - text_width(label))}  {said[0]}".rstrip()
+        else:
+            yield head
+            said = ["", *wrap(step.text, space)]
+        column = indent + " " * (room + 2)
+        yield from (f"{column}{line}" for line in said[1:])
+        source = places.line(step.span.file, step.span.line)
+        if source.strip():
+            view = clip(source.strip(), 0, 0, space, style.ellipsis)
+            yield f"{column}{style.paint(view.text, 'dim')}"
+
+
+def _labelled(label: str, text: str, style: Style, look: str) -> Iterator[str]:
+    indent = " " * (len(label) + 4)
+    lines = list(wrap(text, style.width - len(indent)))
+    yield f"  {style.paint(f'{label}:', look, 'bold')} {lines[0]}"
+    yield from (f"{indent}{line}" for line in lines[1:])
+
+
+def _fix(fix: Fix, places: Places, style: Style, gutter: Gutter) -> Iterator[str]:
+    how = {
+        Safety.SAFE: "applied by --fix",
+        Safety.UNSAFE: "changes training, applied by --fix --unsafe-fixes",
+        Safety.NONE: "to be made by hand",
+    }[fix.safety]
+    yield from _labelled("fix", f"{fix.message} ({how})", style, "green")
+    found = changes(fix, places)
+    file = fix.edits[0].span.file if fix.edits else ""
+    for change in islice(found, MOST_CHANGES):
+        if change.file != file:
+            file = change.file
+            yield f"  {style.paint(file, 'bold')}"
+        color = "red" if change.sign == "-" else "green"
+        row = change.line
+        text = clip(change.text, 0, 0, gutter.room, style.ellipsis).text.rstrip()
+        yield gutter.numbered(row, style.paint(text, color), style.paint(change.sign, color))
+    rest = sum(1 for _ in found)
+    if rest:
+        yield gutter.blank(f"{style.ellipsis} {rest} more changed lines, see --diff")
