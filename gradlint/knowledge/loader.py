@@ -194,7 +194,9 @@ def _read(path: Path, *, built_in: bool) -> _Shelf:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         reason = error.strerror or str(error)
-        raise KnowledgeError(file, "", f"the file cannot be read ({reason})", "Check the path in the setting knowledge") from error
+        raise KnowledgeError(
+            file, "", f"the file cannot be read ({reason})", "Check the path in the setting knowledge"
+        ) from error
     except UnicodeDecodeError as error:
         raise KnowledgeError(file, "", "the file is not UTF-8 text", "Save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
@@ -236,7 +238,9 @@ def _check_name(file: str, key: str, name: str) -> None:
         remedy = "Write the dotted name as Python resolves it, with at most one * for any part after the first"
         raise KnowledgeError(file, key, f"{name!r} is not a qualified name", remedy)
     if len(parts) < 2:
-        raise KnowledgeError(file, key, f"{name!r} lacks its module", f'Write "package.{name}" with the module it is defined in')
+        raise KnowledgeError(
+            file, key, f"{name!r} lacks its module", f'Write "package.{name}" with the module it is defined in'
+        )
 
 
 def _place(shelf: _Shelf, name: str, table: Mapping[str, Any], library: str) -> None:

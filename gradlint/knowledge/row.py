@@ -24,11 +24,17 @@ ANYWHERE: Mapping[str, Shape] = {
 }
 
 EFFECTS: Mapping[str, Mapping[str, Shape]] = {
-    "flow": {"loss": bool, "when_dim": bool, "device": ("cpu", "argument"), "dropout": "keyword"},
+    "flow": {
+        "loss": bool,
+        "when_dim": bool,
+        "device": ("cpu", "argument"),
+        "dropout": "keyword",
+        "severed_by": str,
+    },
     "cut": {"kind": ("detach", "data"), "inplace": bool},
-    "nondifferentiable": {"differentiable": str, "gradient": "zero", "when_dim": bool, "inplace": bool},
+    "nondifferentiable": {"differentiable": str, "gradient": ("zero", "raises"), "when_dim": bool, "inplace": bool},
     "python": {"numpy": bool},
-    "leaf": {"copies": bool, "requires_grad": ("keyword", bool)},
+    "leaf": {"copies": (bool, "lists"), "requires_grad": ("keyword", bool)},
     "constant": {"requires_grad": ("keyword", bool)},
     "inplace": {"overwrites": bool},
     "function-class": {},
