@@ -1,0 +1,97 @@
+"""A forgiving scan of Python text: where statements start and where the comments are, also in text that does not parse."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+# One alternative a kind of token that matters for finding line ends that end a statement. An unterminated triple quote falls
+# through to the plain-string alternative, so that the lines after it are still seen as code.
+_TOKEN = re.compile(
+    r'''
+      (?P<string>
+          """(?:[^"\\]|\\.|"(?!""))*"""
+        | \'\'\'(?:[^'\\]|\\.|'(?!''))*\'\'\'
+        | "(?:[^"\\\n]|\\.)*"?
+        | '(?:[^'\\\n]|\\.)*'?
+      )
+    | (?P<comment>\#[^\n]*)
+    | (?P<open>[(\[{])
+    | (?P<close>[)\]}])
+    | (?P<joined>\\\n)
+    | (?P<newline>\n)
+    ''',
+    re.VERBOSE | re.DOTALL,
+)
+# No expression can hold such a line: an open bracket before it was never closed.
+_SURE_START = re.compile(r"[ \t\f]*(?:def|class|async[ \t]+def)[ \t]+\w|import[ \t]+\w|@\w")
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """One comment: its line and column (from 1, code points), its text with the ``#``, whether it has the line to itself."""
+
+    line: int
+    column: int
+    text: str
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """``starts``: the lines (from 1) that begin a logical line, blank and comment lines left out. ``comments``: in order."""
+
+    starts: tuple[int, ...]
+    comments: tuple[Comment, ...]
+
+
+def unix_newlines(text: str) -> str:
+    """The text with every line end Python knows turned into ``\\n``."""
+    if "\r" in text:
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text
+
+
+def layout(text: str) -> Layout:
+    """Scan ``text`` once; never raises, and on broken text errs towards more starts."""
+    text = unix_newlines(text)
+    starts: list[int] = []
+    comments: list[Comment] = []
+    depth = 0
+    line = 1
+    begin = 0  # offset of the current physical line
+    fresh = True  # the current physical line begins a logical line
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup
+        if kind == "newline":
+            if fresh and text[begin : match.start()].strip(" \t\f") and not _only_comment(text, begin):
+                starts.append(line)
+            line += 1
+            begin = match.end()
+            if depth and _SURE_START.match(text, begin):
+                depth = 0
+            fresh = depth == 0
+        elif kind == "open":
+            depth += 1
+        elif kind == "close":
+            depth = max(depth - 1, 0)
+        elif kind == "comment":
+            start = match.start()
+            comments.append(Comment(line, start - begin + 1, match.group(), not text[begin:start].strip(" \t\f")))
+        else:  # a string or a joined line may span lines; the line that it began on is the one that starts the statement
+            newlines = text.count("\n", match.start(), match.end())
+            if newlines:
+                if fresh:
+                    starts.append(line)
+                line += newlines
+                begin = text.rfind("\n", 0, match.end()) + 1
+                fresh = False
+    if fresh and text[begin:].strip(" \t\f") and not _only_comment(text, begin):
+        starts.append(line)
+    return Layout(tuple(starts), tuple(comments))
+
+
+def _only_comment(text: str, begin: int) -> bool:
+    while text[begin : begin + 1] in (" ", "\t", "\f"):
+        begin += 1
+    return text.startswith("#", begin)
