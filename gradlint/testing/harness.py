@@ -9,7 +9,8 @@ Answer:   ``{"error": "" or "Type: text", "output": …, "steps": n, "objects": 
 
 What is said of a watched object (all booleans are over its parameters, or the tensor itself):
 ``parameters``: how many; ``with_grad``: names whose ``.grad`` is there at the end; ``nonzero_grad``: those with a gradient that
-is not all zeros; ``changed``: names that differ from what they were before the first forward, backward or step;
+is not all zeros; ``changed``: names that differ from what they were before the first forward, backward or step that met them;
+``watched``: whether each was met before the end;
 ``moved_frozen``: names that an optimizer step changed while they did not require grad; ``trainable``: names that require
 grad at the end; ``buffers``, ``changed_buffers``; ``optimized``: names found in an optimizer; ``training``: the mode.
 """
@@ -44,7 +45,7 @@ class Watcher:
         self.torch = importlib.import_module("torch")
         self.names = names
         self.namespace = namespace
-        self.first: dict[str, dict[str, Any]] = {}
+        self.first: dict[str, dict[int, tuple[Any, Any]]] = {name: {} for name in names}
         self.before: list[tuple[str, str, Any, Any]] = []
         self.moved_frozen: dict[str, set[str]] = {name: set() for name in names}
         self.optimizers: list[Any] = []
@@ -84,12 +85,12 @@ class Watcher:
         return dict(value.named_buffers()) if isinstance(value, self.torch.nn.Module) else {}
 
     def snapshot(self) -> None:
-        """Keep the values of every watched object not seen before."""
+        """Keep the values of every watched tensor not seen before (and the tensor, so that its id stays its own)."""
         for name in self.names:
             value = self.find(name)
-            if name not in self.first and value is not None:
-                tensors = [*self.parameters(value).items(), *self.buffers(value).items()]
-                self.first[name] = {key: (tensor, tensor.detach().clone()) for key, tensor in tensors}
+            for tensor in (*self.parameters(value).values(), *self.buffers(value).values()):
+                if id(tensor) not in self.first[name]:
+                    self.first[name][id(tensor)] = tensor, tensor.detach().clone()
 
     def before_step(self, optimizer: Any) -> None:
         """Keep what is frozen now."""
@@ -118,11 +119,11 @@ class Watcher:
         parameters = self.parameters(value)
         buffers = self.buffers(value)
         grads = {key: tensor.grad for key, tensor in parameters.items() if tensor.is_leaf and tensor.grad is not None}
-        first = self.first.get(name, {})
+        first = self.first[name]
         changed = {
             key
-            for key, (_, old) in first.items()
-            if (new := parameters.get(key, buffers.get(key))) is not None and not self.torch.equal(new.detach(), old)
+            for key, tensor in (*parameters.items(), *buffers.items())
+            if id(tensor) in first and not self.torch.equal(tensor.detach(), first[id(tensor)][1])
         }
         held = [*self.optimizers, *(x for x in self.namespace.values() if isinstance(x, self.torch.optim.Optimizer))]
         optimized = {id(tensor) for optimizer in held for group in optimizer.param_groups for tensor in group["params"]}
@@ -130,7 +131,7 @@ class Watcher:
             "parameters": len(parameters),
             "with_grad": sorted(grads),
             "nonzero_grad": sorted(key for key, grad in grads.items() if bool(grad.ne(0).any())),
-            "watched": name in self.first,
+            "watched": all(id(tensor) in first for tensor in parameters.values()),
             "changed": sorted(changed & set(parameters)),
             "moved_frozen": sorted(self.moved_frozen[name]),
             "trainable": sorted(key for key, tensor in parameters.items() if tensor.requires_grad),

@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gradlint.testing.marks import Mark, parse_marks
+
 UNNAMED = "main.py"
 """The file name of a block that has no name before it."""
 
-SYMPTOMS = ("raises", "no_grad", "zero_grad", "unchanged", "trains", "moves", "drifts", "missing", "training")
+SYMPTOMS = ("raises", "no_grad", "zero_grad", "unchanged", "trains", "moves", "drifts", "missing", "held", "training")
 """What ``gradlint.testing.harness`` can observe; each is written ``symptom=value`` in a block's info string."""
 
 _FLAGS = ("fix", "no-run")
@@ -79,6 +81,13 @@ class Case:
     def title(self) -> str:
         """A readable, unique name within the page."""
         return f"{self.section} ({self.number}, {self.verdict})"
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """What gradlint must find: nothing in a good case, even where a file carried over from the bad one has marks."""
+        if self.verdict == "good":
+            return ()
+        return tuple(mark for name, block in self.files.items() for mark in parse_marks(block.text, name))
 
     @property
     def places(self) -> dict[str, tuple[str, int]]:
@@ -185,6 +194,8 @@ def _block(path: Path, line: int, name: str, info: str, text: str) -> Block | No
         symptoms.append(Symptom(key, value))
     if len(verdicts) > 1 or ((flags or symptoms) and not verdicts):
         raise PageError(f"{path.name}:{line}: a block is bad or good, and only such a block has flags and symptoms")
+    if "good" in verdicts and parse_marks(text, name or UNNAMED):
+        raise PageError(f"{path.name}:{line}: a good block has no marks")
     return Block(name or UNNAMED, text, line, verdicts[0] if verdicts else "", flags, tuple(symptoms))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from gradlint.core import Finding
-from gradlint.testing.marks import Mismatch, compare, map_lines, parse_marks, strip_marks
+from gradlint.testing.marks import Mismatch, compare, map_lines, strip_marks
 from gradlint.testing.pages import Block, Case
 from gradlint.testing.symptoms import Runtime, judge, watched
 
@@ -28,11 +28,8 @@ def check_findings(case: Case) -> tuple[Mismatch, ...]:
         folder = Path(temporary).resolve()
         write(case.files, folder)
         findings = lint(folder)
-    marks = [mark for name, block in case.files.items() for mark in parse_marks(block.text, name)]
-    mismatches = list(map_lines(compare(findings, marks), case.places))
-    if case.verdict == "good" and marks:
-        mismatches.append(Mismatch(case.page.name, case.line, "a good block has no marks"))
-    if case.verdict == "bad" and not any(mark.rule == case.code for mark in marks):
+    mismatches = list(map_lines(compare(findings, case.marks), case.places))
+    if case.verdict == "bad" and not any(mark.rule == case.code for mark in case.marks):
         mismatches.append(Mismatch(case.page.name, case.line, f"a bad block marks where {case.code} points"))
     return tuple(mismatches)
 

@@ -119,6 +119,8 @@ def _shown(symptom: str, seen: Mapping[str, Any]) -> bool | None:
             return _extremes(frozen and bool(seen["changed_buffers"]), frozen and not seen["changed_buffers"])
         case "missing":
             return _extremes(total > 0 and not seen["optimized"], 0 < total == len(seen["optimized"]))
+        case "held":
+            return _extremes(total > 0 and not trainable and bool(seen["optimized"]), total > 0 and not seen["optimized"])
         case "training":
             return bool(seen["training"])
         case _:
@@ -140,6 +142,7 @@ def _evidence(symptom: str, seen: Mapping[str, Any]) -> str:
         "moves": ("parameters", "moved_frozen"),
         "drifts": ("trainable", "buffers", "changed_buffers"),
         "missing": ("parameters", "optimized"),
+        "held": ("trainable", "optimized"),
         "training": ("training",),
     }[symptom]
     return ", ".join(f"{key}={seen[key]}" for key in keys)
