@@ -6,7 +6,7 @@ import os
 import re
 import stat
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,10 +117,18 @@ def absolute(path: Path | str, cwd: Path) -> Path:
     return Path(os.path.normpath(cwd / path))
 
 
-def _status(path: Path, kind: Callable[[int], bool]) -> bool:
-    """Whether there is something of this kind at a path; a path that cannot be looked at is not."""
+def is_folder(path: Path) -> bool:
+    """Whether a folder is at a path; false when the path cannot be looked at, unlike ``Path.is_dir``."""
     try:
-        return kind(path.stat().st_mode)
+        return stat.S_ISDIR(path.stat().st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is at a path; false when the path cannot be looked at, unlike ``Path.is_file``."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
     except (OSError, ValueError):
         return False
 
@@ -131,7 +139,7 @@ def _status(path: Path, kind: Callable[[int], bool]) -> bool:
 def has_settings(path: Path) -> bool:
     """Whether a file of one of ``CONFIG_NAMES`` configures gradlint (a broken pyproject.toml that mentions it does)."""
     if path.name != "pyproject.toml":
-        return _status(path, stat.S_ISREG)
+        return is_file(path)
     try:
         text = path.read_bytes()
     except OSError:
@@ -155,7 +163,7 @@ def nearest_settings(folder: Path) -> Path | None:
 
 def source_root(folder: Path) -> Path:
     """The folder that imports start from: the first one upwards that is not itself a package."""
-    while (folder / "__init__.py").is_file() and folder.parent != folder:
+    while is_file(folder / "__init__.py") and folder.parent != folder:
         folder = folder.parent
     return folder
 
@@ -170,7 +178,7 @@ def project_root(paths: Sequence[Path], *, isolated: bool = False) -> Path:
         paths: absolute files or folders.
         isolated: no settings are looked for.
     """
-    folders = [path if _status(path, stat.S_ISDIR) else path.parent for path in paths]
+    folders = [path if is_folder(path) else path.parent for path in paths]
     top = Path(os.path.commonpath(folders)) if folders else Path.cwd()
     home = Path.home()
     candidates = [parent for parent in (top, *top.parents) if parent not in (home, Path(parent.anchor))]
@@ -211,7 +219,7 @@ def select(
     walk = _Walk(filters, cwd)
     checked: dict[Path, None] = {}
     for path in named:
-        if _status(path, stat.S_ISDIR):
+        if is_folder(path):
             if not (filters.force and walk.excluded(path, True)):
                 checked.update(dict.fromkeys(walk.files(path)))
         elif not (filters.force and walk.excluded(path, False)):
@@ -229,7 +237,7 @@ def _context_folders(named: Sequence[Path], root: Path) -> list[Path]:
     """The folders that hold the rest of the project, none within another."""
     folders: set[Path] = set()
     for path in named:
-        if _status(path, stat.S_ISDIR):
+        if is_folder(path):
             folders.add(source_root(path))
         else:
             folders.add(root if path.is_relative_to(root) else source_root(path.parent))
@@ -410,7 +418,7 @@ def _git_folder(repository: Path) -> Path:
         if stat.S_ISREG(git.stat().st_mode):
             git = repository / git.read_text(encoding="utf-8").removeprefix("gitdir:").strip()
             common = git / "commondir"
-            return git / common.read_text(encoding="utf-8").strip() if common.is_file() else git
+            return git / common.read_text(encoding="utf-8").strip() if is_file(common) else git
     except (OSError, UnicodeDecodeError):
         pass
     return git

@@ -39,9 +39,13 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """``starts``: the lines (from 1) that begin a logical line, blank and comment lines left out. ``comments``: in order."""
+    """The logical lines, blank and comment lines left out, and the comments.
+
+    ``starts`` and ``ends``: the first and last physical line (from 1) of each logical line, in order.
+    """
 
     starts: tuple[int, ...]
+    ends: tuple[int, ...]
     comments: tuple[Comment, ...]
 
 
@@ -56,6 +60,7 @@ def layout(text: str) -> Layout:
     """Scan ``text`` once; never raises, and on broken text errs towards more starts."""
     text = unix_newlines(text)
     starts: list[int] = []
+    ends: list[int] = []
     comments: list[Comment] = []
     depth = 0
     line = 1
@@ -66,10 +71,12 @@ def layout(text: str) -> Layout:
         if kind == "newline":
             if fresh and text[begin : match.start()].strip(" \t\f") and not _only_comment(text, begin):
                 starts.append(line)
-            line += 1
             begin = match.end()
             if depth and _SURE_START.match(text, begin):
                 depth = 0
+            if depth == 0 and len(ends) < len(starts):
+                ends.append(line)
+            line += 1
             fresh = depth == 0
         elif kind == "open":
             depth += 1
@@ -88,7 +95,9 @@ def layout(text: str) -> Layout:
                 fresh = False
     if fresh and text[begin:].strip(" \t\f") and not _only_comment(text, begin):
         starts.append(line)
-    return Layout(tuple(starts), tuple(comments))
+    if len(ends) < len(starts):
+        ends.append(line)
+    return Layout(tuple(starts), tuple(ends), tuple(comments))
 
 
 def _only_comment(text: str, begin: int) -> bool:
