@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from gradlint.reporters.style import Style
-from gradlint.session.report import Report
+if TYPE_CHECKING:  # the command line reads FORMATS before it knows whether anything will be reported
+    from gradlint.reporters.style import Style
+    from gradlint.session.report import Report
 
-__all__ = ["FORMATS", "HUMAN", "Style", "render"]
+__all__ = ["FORMATS", "HUMAN", "render"]
 
 FORMATS = (
     "full",

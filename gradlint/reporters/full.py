@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 
-from gradlint.core import Confidence, Finding, Fix, Safety, Step
+from gradlint.core import Confidence, Finding, Fix, Safety, Span, Step
 from gradlint.reporters.concise import COLORS
 from gradlint.reporters.edits import changes
 from gradlint.reporters.frame import Gutter, frame
@@ -112,7 +112,7 @@ def _fix(fix: Fix, places: Places, style: Style, gutter: Gutter) -> Iterator[str
             file = change.file
             yield f"  {style.paint(file, 'bold')}"
         color = "red" if change.sign == "-" else "green"
-        row = change.line
+        row = places.of(Span(change.file, change.line, 1, change.line, 1)).line
         text = clip(change.text, 0, 0, gutter.room, style.ellipsis).text.rstrip()
         yield gutter.numbered(row, style.paint(text, color), style.paint(change.sign, color))
     rest = sum(1 for _ in found)

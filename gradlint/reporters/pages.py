@@ -44,3 +44,14 @@ def summary(page: str) -> str:
         if text and not text.startswith(("#", "```", "|", "<!--", "- ", "---")):
             return text
     return ""
+
+
+def readable(page: str) -> str:
+    """``page`` for people: what its blocks promise to the tests is told in words."""
+    return re.sub(r"^(`{3,})python +(.+)$", _fence, re.sub(r"# expect: ", "# reported here: ", page), flags=re.MULTILINE)
+
+
+def _fence(match: re.Match[str]) -> str:
+    words = match[2].split()
+    label = "After the fix" if "fix" in words else {"bad": "Bad", "good": "Good"}.get(words[0], "")
+    return f"{label}:\n{match[1]}python" if label else f"{match[1]}python"

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradlint import __version__
 from gradlint.core import Confidence, Finding, Fix, Safety, Severity, Span, Step
-from gradlint.reporters.pages import pages, summary
+from gradlint.reporters.pages import pages, readable, summary
 from gradlint.reporters.places import Places
 from gradlint.reporters.style import Style
 from gradlint.session.report import Note, Report
@@ -65,7 +65,7 @@ def _rule(findings: list[Finding]) -> dict[str, Any]:
     severity = min((finding.severity for finding in findings), key=list(Severity).index)
     precision = min((finding.confidence for finding in findings), key=lambda confidence: confidence.rank)
     page = pages().get(first.code)
-    markdown = page.read() if page else ""
+    markdown = readable(page.read()) if page else ""
     short = _shortened(summary(markdown) or first.name.replace("-", " "))
     return {
         "id": first.code,

@@ -102,10 +102,10 @@ def clip(line: str, begin: int, end: int, room: int, ellipsis: str = "…") -> C
     mark = text_width(ellipsis)
     drop = 0
     if start + width + mark > room:
-        drop = min(start, max(0, start - min(room // 3, max(0, room - width - 2 * mark))))
-    if drop:
-        lead, kept = _drop(text, drop + mark)
-        text, start = ellipsis + kept, max(0, start - lead + mark)
+        drop = start - min(start, room // 3, max(0, room - width - 2 * mark))
+    if drop > mark:
+        lead, kept = _drop(text, drop)
+        text, start = ellipsis + kept, start - lead + mark
     body = _take(text, room)
     if len(body) < len(text):
         text = _take(text, room - mark) + ellipsis
