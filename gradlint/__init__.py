@@ -1,0 +1,3 @@
+"""gradlint tells people why their network does not learn."""
+
+__version__ = "0.1.0"
