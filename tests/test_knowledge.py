@@ -338,7 +338,7 @@ def test_probe_shows_the_effect(row: Row) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         value = eval(probe, scope)
-    source = tuple(scope["m"].parameters())[0] if "m." in probe else t
+    source = next(iter(scope["m"].parameters())) if "m." in probe else t
     if row.effect == "constant":
         assert observe(value, source) in ("none", "python")
         return

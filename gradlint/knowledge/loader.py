@@ -22,16 +22,18 @@ class _Shelf:
     """The rows of one or more files, ready for look-up."""
 
     exact: dict[str, Row] = field(default_factory=dict)
-    patterns: list[tuple[str, str, Row]] = field(default_factory=list)
+    patterns: dict[str, dict[str, Row]] = field(default_factory=dict)  # by top-level package, then by the pattern
     frameworks: dict[str, Row] = field(default_factory=dict)
-    aliases: dict[str, str] = field(default_factory=dict)
+    aliases: dict[str, dict[str, str]] = field(default_factory=dict)  # by top-level package
 
     def take(self, other: _Shelf) -> None:
         """Add another shelf's rows; on equal names the other's win."""
         self.exact.update(other.exact)
-        self.patterns.extend(other.patterns)
+        for root, rows in other.patterns.items():
+            self.patterns.setdefault(root, {}).update(rows)
         self.frameworks.update(other.frameworks)
-        self.aliases.update(other.aliases)
+        for root, aliases in other.aliases.items():
+            self.aliases.setdefault(root, {}).update(aliases)
 
 
 class Knowledge:
@@ -101,15 +103,16 @@ class Knowledge:
 
     def canonical(self, qualified: str) -> str:
         """The name under which rows know this API: ``torch.nn.modules.linear.Linear`` is ``torch.nn.Linear``."""
-        self._open(qualified.partition(".")[0])
         for _ in range(4):  # an alias may lead to another; a circle must end
-            if qualified in self._shelf.exact:
+            root = qualified.partition(".")[0]
+            self._open(root)
+            aliases = self._shelf.aliases.get(root)
+            if aliases is None or qualified in self._shelf.exact:
                 break
-            renamed = _rename(qualified, self._shelf.aliases)
+            renamed = _rename(qualified, aliases)
             if renamed == qualified:
                 break
             qualified = renamed
-            self._open(qualified.partition(".")[0])
         return qualified
 
     def rows(self) -> Iterator[Row]:
@@ -117,7 +120,8 @@ class Knowledge:
         for root in _index():
             self._open(root)
         yield from self._shelf.exact.values()
-        yield from (row for _, _, row in self._shelf.patterns)
+        for rows in self._shelf.patterns.values():
+            yield from rows.values()
         yield from self._shelf.frameworks.values()
 
     def fingerprint(self) -> str:
@@ -132,15 +136,16 @@ class Knowledge:
 
     def _pattern(self, qualified: str, tail: str | None = None) -> Row | None:
         best, length = None, 0
-        for head, end, row in self._shelf.patterns:
+        for pattern, row in self._shelf.patterns.get(qualified.partition(".")[0], {}).items():
+            head, _, end = pattern.partition("*")
             if (
-                len(head) + len(end) >= length
+                len(pattern) > length
+                and len(qualified) >= len(pattern)
                 and qualified.startswith(head)
                 and qualified.endswith(end)
-                and len(qualified) > len(head) + len(end)
                 and (tail is None or end == f".{tail}")
             ):
-                best, length = row, len(head) + len(end)
+                best, length = row, len(pattern)
         return best
 
     def _open(self, root: str) -> None:
@@ -209,7 +214,8 @@ def _read(path: Path, *, built_in: bool) -> _Shelf:
     for name, table in content.get("framework", {}).items():
         for one in (name, *table.get("also", ())):
             shelf.frameworks[one] = Row(one, "framework", _options(table), path.stem)
-    shelf.aliases.update(content.get("alias", {}))
+    for name, target in content.get("alias", {}).items():
+        shelf.aliases.setdefault(name.partition(".")[0], {})[name] = target
     return shelf
 
 
@@ -232,10 +238,9 @@ def check(file: str, content: Mapping[str, Any]) -> None:
 
 
 def _check_name(file: str, key: str, name: str) -> None:
-    parts = name.split(".")
-    words = [part for part in parts if part != "*"]
-    if len(words) < len(parts) - 1 or parts[0] == "*" or not all(word.isidentifier() for word in words):
-        remedy = "Write the dotted name as Python resolves it, with at most one * for any part after the first"
+    parts = name.replace("*", "x").split(".")
+    if name.count("*") > 1 or "*" in name.partition(".")[0] or not all(part.isidentifier() for part in parts):
+        remedy = "Write the dotted name as Python resolves it, with at most one * after the first part"
         raise KnowledgeError(file, key, f"{name!r} is not a qualified name", remedy)
     if len(parts) < 2:
         raise KnowledgeError(
@@ -248,8 +253,7 @@ def _place(shelf: _Shelf, name: str, table: Mapping[str, Any], library: str) -> 
     for one in (name, *table.get("also", ())):
         row = Row(one, table["effect"], options, library)
         if "*" in one:
-            head, _, tail = one.partition("*")
-            shelf.patterns.append((head, tail, row))
+            shelf.patterns.setdefault(one.partition(".")[0], {})[one] = row
         else:
             shelf.exact[one] = row
 
