@@ -25,7 +25,8 @@ class Report:
     ``sources``: the checked files by shown path, for source frames. Their ``tree`` may be None when the result came from the
     cache: read ``text``, ``lines`` and ``notebook`` only.
     ``fingerprints``: a stable name for each finding that survives moving lines.
-    ``fixed``: how many findings fixes removed, by file; ``diff``: the unified diff of those fixes when only asked to show them.
+    ``fixed``: how many fixes were applied, by file; ``diff``: the unified diff of those fixes; ``changed``: the new text of
+    each fixed file (a notebook's JSON). After fixes were written, ``findings`` is what is left; after a mere diff, what was.
     ``stale``: baseline entries that match nothing any more, in words.
     ``root``: the project root, absolute. ``cached``: the result came from the cache.
     """
@@ -40,6 +41,7 @@ class Report:
     fingerprints: Mapping[Finding, str] = field(default_factory=dict)
     fixed: Mapping[str, int] = field(default_factory=dict)
     diff: str = ""
+    changed: Mapping[str, str] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
     cached: bool = False
 
