@@ -322,7 +322,7 @@ class _Walk:
         """Whether the patterns leave out this path or a folder above it, up to their base."""
         chain = [path, *path.parents]
         below = [part for part in chain if part != self.filters.base and part.is_relative_to(self.filters.base)] or [path]
-        git = self._git_rules(path.parent)
+        git = self._git_rules(path)
         for part in below:
             is_folder = folder or part != path
             if part.name in self._names or self._by_own(str(part), is_folder) or self._ignored(str(part), is_folder, git):
