@@ -49,8 +49,8 @@ CUT = NET.splitlines()[5]
 BEGIN, END = CUT.index("self.encoder") + 1, CUT.index(".detach()") + len(".detach()") + 1
 
 
-def severed(path: str = "src/net.py", **changes: Any) -> Finding:
-    span = Span(path, 6, BEGIN, 6, END)
+def severed(file: str = "src/net.py", **changes: Any) -> Finding:
+    span = Span(file, 6, BEGIN, 6, END)
     finding = Finding(
         "GRD102",
         "detach-on-loss-path",
@@ -65,7 +65,7 @@ def severed(path: str = "src/net.py", **changes: Any) -> Finding:
         ),
         help="Drop `.detach()` if the encoder should train.",
         claim=Claim("flow", "starved", ("Net.encoder",), span),
-        fix=Fix("Drop `.detach()`", (Edit(Span(path, 6, END - 9, 6, END), ""),), Safety.UNSAFE),
+        fix=Fix("Drop `.detach()`", (Edit(Span(file, 6, END - 9, 6, END), ""),), Safety.UNSAFE),
     )
     return replace(finding, **changes)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 __all__ = ["main"]
 
-OK, FINDINGS, FAILED = 0, 1, 2
-"""The exit codes: nothing found, something found, and the run could not do what was asked."""
+OK, FAILED = 0, 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Never raises: what goes wrong is told in one line on stderr.
     """
     from gradlint.cli.parser import UsageError, parse
-    from gradlint.cli.terminal import prepare
+    from gradlint.cli.terminal import forsake, prepare
 
     prepare()
     verbose = False
@@ -33,8 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _fail(str(error))
     except BrokenPipeError:
-        # The reader has gone, as in `gradlint | head`: leave quietly, and keep the interpreter from trying to flush again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forsake(sys.stdout)
         return OK
     except KeyboardInterrupt:
         return _fail("interrupted")

@@ -55,7 +55,7 @@ def _kind(setting: Mapping[str, Any]) -> str:
     kinds = {"string": "string", "boolean": "true or false", "object": "table", "integer": "number"}
     if setting["type"] == "array":
         return f"list of {kinds.get(setting['items']['type'], 'value')}s"
-    return kinds.get(setting["type"], setting["type"])
+    return kinds.get(setting["type"], str(setting["type"]))
 
 
 def toml(value: Any) -> str:

@@ -133,7 +133,7 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--per-file-ignores",
         action="extend",
-        type=_words,
+        type=_patterns,
         metavar="PATTERN:RULE",
         help="leave a rule out in files that match, as in tests/*:GRD102",
     )
@@ -195,7 +195,9 @@ def _check() -> argparse.ArgumentParser:
     group = parser.add_argument_group("fixes")
     group.add_argument("--fix", action="store_true", help="apply the safe fixes")
     group.add_argument("--unsafe-fixes", action="store_true", help="with --fix or --diff: also the fixes that change training")
-    group.add_argument("--diff", action="store_true", help="show what --fix would change, and change nothing")
+    group.add_argument(
+        "--diff", action="store_true", help="show what --fix would change, change nothing, leave with 1 if there is anything"
+    )
     group.add_argument("--fix-only", action="store_true", help="apply the fixes and report nothing")
     group.add_argument("--add-ignore", action="store_true", help="add a suppression comment for every finding")
     group = parser.add_argument_group("baseline")

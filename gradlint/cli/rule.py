@@ -12,6 +12,7 @@ from gradlint.cli.parser import UsageError, nearest
 from gradlint.cli.terminal import style
 from gradlint.reporters.pages import Page, pages, readable, summary
 from gradlint.reporters.style import Style, wrap
+from gradlint.rules import specs
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,12 +54,9 @@ def _list(chosen: Iterable[Page], look: Style) -> None:
 
 
 def _entry(page: Page) -> dict[str, object]:
-    # The only command that needs the rules themselves: only they know their severity and their fix.
-    from gradlint.rules import all_rules
-
     text = page.read()
     entry: dict[str, object] = {"code": page.code, "name": page.name, "summary": summary(text)}
-    spec = next((rule.spec for rule in all_rules() if rule.spec.code == page.code), None)
+    spec = next((spec for spec in specs() if spec.code == page.code), None)
     if spec:
         entry |= {
             "group": spec.group.value,

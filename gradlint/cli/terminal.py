@@ -67,6 +67,23 @@ def _width(stream: TextIO, environment: Mapping[str, str]) -> int:
     return max(NARROWEST, min(width, WIDEST))
 
 
+def write(text: str, stream: TextIO | None = None) -> None:
+    """Write results.  A reader that has gone away, as in ``gradlint | head``, is no error: the rest goes nowhere."""
+    stream = stream or sys.stdout
+    try:
+        stream.write(text)
+        stream.flush()
+    except BrokenPipeError:
+        forsake(stream)
+
+
+def forsake(stream: TextIO) -> None:
+    """Point ``stream`` at nothing, so that the interpreter does not fail when it flushes at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
 def say(text: str) -> None:
     """A line beside the results, on stderr."""
     sys.stdout.flush()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from itertools import groupby
 
 from gradlint.core import Edit, Fix
 from gradlint.reporters.places import Places
+from gradlint.session.fixes import apply_edits
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +31,15 @@ def changes(fix: Fix, places: Places) -> Iterator[Change]:
 
 
 def _file_changes(file: str, edits: list[Edit], places: Places) -> Iterator[Change]:
-    lines = places.lines(file)
+    """Only the lines that the edits touch are compared, so that a fix in a long file costs nothing."""
     first = edits[0].span.line
     last = max(edit.span.end_line for edit in edits)
-    old = [*lines[first - 1 : last]]
-    starts = [0]
-    for line in old:
-        starts.append(starts[-1] + len(line) + 1)
-    text = "\n".join(old)
-
-    def offset(line: int, column: int) -> int:
-        return min(starts[min(line - first, len(old))] + column - 1, len(text))
-
-    parts, done = [], 0
-    for edit in edits:
-        begin, end = offset(edit.span.line, edit.span.column), offset(edit.span.end_line, edit.span.end_column)
-        parts += [text[done:begin], edit.text]
-        done = max(end, done)
-    new = "".join([*parts, text[done:]]).split("\n")
+    old = [*places.lines(file)[first - 1 : last]]
+    above = first - 1
+    moved = [
+        Edit(replace(edit.span, line=edit.span.line - above, end_line=edit.span.end_line - above), edit.text) for edit in edits
+    ]
+    new = apply_edits("\n".join(old), moved).split("\n")
     for tag, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
         if tag != "equal":
             yield from (Change(file, "-", first + n, old[n]) for n in range(i, j))

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from gradlint.core import Span
 from gradlint.session.report import Report
+from gradlint.survey.source import SourceFile, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +36,24 @@ class Place:
 class Places:
     """The places of one report: source lines, notebook cells, and the addresses of files.
 
-    Files that the report has no source for (a path that leads out of what was checked) have no lines, but places all the same.
+    A path may lead through files that were read but not checked, which the report has no source for: they are read here.
     """
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._lines: dict[str, Sequence[str]] = {}
+        self._sources: dict[str, SourceFile] = {}
+
+    def source(self, file: str) -> SourceFile:
+        """The text of ``file`` and its notebook cells; an empty one where it cannot be read."""
+        if file not in self._sources:
+            known = self._report.sources.get(file)
+            self._sources[file] = known or read(Path(file).absolute(), file, parse=False)
+        return self._sources[file]
 
     def lines(self, file: str) -> Sequence[str]:
-        """The lines of ``file`` without their ends; empty where the text is not at hand."""
-        if file not in self._lines:
-            source = self._report.sources.get(file)
-            self._lines[file] = source.lines if source else ()
-        return self._lines[file]
+        """The lines of ``file`` without their ends; none where the text is not at hand."""
+        source = self.source(file)
+        return source.lines if source.text else ()
 
     def line(self, file: str, number: int) -> str:
         """Line ``number`` (from 1) of ``file``; empty where there is none."""
@@ -56,14 +62,13 @@ class Places:
 
     def of(self, span: Span) -> Place:
         """``span`` as it is shown."""
-        source = self._report.sources.get(span.file)
-        cell, line = source.notebook.place(span.line) if source and source.notebook else (None, span.line)
+        notebook = self.source(span.file).notebook
+        cell, line = notebook.place(span.line) if notebook else (None, span.line)
         return Place(span.file, cell, line, span.column, line + span.end_line - span.line, span.end_column)
 
     def location(self, file: str) -> Path:
         """The absolute place of ``file`` on disk."""
-        source = self._report.sources.get(file)
-        return source.location if source else Path(file).absolute()
+        return self.source(file).location
 
     def uri(self, file: str) -> str:
         """The ``file:`` address of ``file``."""
