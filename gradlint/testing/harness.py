@@ -69,7 +69,7 @@ class Watcher:
     def find(self, name: str) -> Any:
         """The object a dotted name stands for now, or None."""
         parts = name.split(".")
-        value = self.namespace.get(parts[0])
+        value: Any = self.namespace.get(parts[0])
         for part in parts[1:]:
             value = value[int(part)] if part.isdigit() else getattr(value, part, None)
         return value

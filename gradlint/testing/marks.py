@@ -140,6 +140,4 @@ def _disagreement(mark: Mark, present: bool) -> str:
 
 def map_lines(mismatches: Iterable[Mismatch], places: Mapping[str, tuple[str, int]]) -> tuple[Mismatch, ...]:
     """Move mismatches from extracted files to the document they came from: file name -> (document, lines before the first)."""
-    return tuple(
-        Mismatch(places[m.file][0], m.line + places[m.file][1], m.text) if m.file in places else m for m in mismatches
-    )
+    return tuple(Mismatch(places[m.file][0], m.line + places[m.file][1], m.text) if m.file in places else m for m in mismatches)

@@ -113,6 +113,7 @@ class _Section:
     files: dict[str, Block] = field(default_factory=dict)
     bad: Case | None = None
     number: int = 0
+    open: bool = False  # there are blocks that no verdict has closed
 
 
 def load_page(path: Path) -> Page:
@@ -159,6 +160,7 @@ def parse_page(path: Path, text: str) -> Page:
             name = ""
             if block:
                 section.files[block.name] = block
+                section.open = not block.verdict
                 if block.verdict:
                     cases.append(_case(path, section, block))
         elif line.strip():
@@ -225,5 +227,5 @@ def _case(path: Path, section: _Section, block: Block) -> Case:
 
 def _finish(path: Path, section: _Section, line: int) -> None:
     """A section's Python blocks must end in one with a verdict: a block nobody judges is a block nobody tests."""
-    if section.files and not list(section.files.values())[-1].verdict and not section.number:
-        raise PageError(f"{path.name}:{line}: the section {section.title!r} has blocks and no verdict")
+    if section.open:
+        raise PageError(f"{path.name}:{line}: the section {section.title!r} ends in a block that no verdict follows")

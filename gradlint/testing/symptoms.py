@@ -62,9 +62,7 @@ class Runtime:
 
 def watched(symptoms: Sequence[Symptom]) -> tuple[str, ...]:
     """The names of the objects that the symptoms are about, each once."""
-    return tuple(
-        dict.fromkeys(name for symptom in symptoms if symptom.name != "raises" for name in symptom.value.split(","))
-    )
+    return tuple(dict.fromkeys(name for symptom in symptoms if symptom.name != "raises" for name in symptom.value.split(",")))
 
 
 def judge(verdict: str, symptoms: Sequence[Symptom], observation: Mapping[str, Any]) -> tuple[str, ...]:
@@ -77,7 +75,9 @@ def judge(verdict: str, symptoms: Sequence[Symptom], observation: Mapping[str, A
     raising = [symptom for symptom in symptoms if symptom.name == "raises"]
     if verdict == "bad" and raising:
         troubles.extend(
-            f"expected an error with {symptom.value!r}, got {error or 'none'}" for symptom in raising if symptom.value not in error
+            f"expected an error with {symptom.value!r}, got {error or 'none'}"
+            for symptom in raising
+            if symptom.value not in error
         )
     elif error:
         troubles.append(f"it fails: {error}\n{observation.get('output', '')}".rstrip())

@@ -1,4 +1,4 @@
-"""Runs gradlint over small projects, and programs under the harness, and says what disagrees with what was promised."""
+"""Checks the cases of rule pages: what gradlint finds in them, what its fixes make of them, what they show when they run."""
 
 from __future__ import annotations
 
@@ -6,20 +6,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from gradlint.core import Finding
+from gradlint.testing.linter import fix, lint
 from gradlint.testing.marks import Mismatch, compare, map_lines, strip_marks
 from gradlint.testing.pages import Block, Case
 from gradlint.testing.symptoms import Runtime, judge, watched
-
-
-def lint(folder: Path) -> tuple[Finding, ...]:
-    """The findings in the project ``folder``: every rule on, no configuration file read, no cache, paths relative to it."""
-    raise NotImplementedError
-
-
-def fix(folder: Path) -> None:
-    """Apply every fix, safe and unsafe, to the files of the project ``folder``."""
-    raise NotImplementedError
 
 
 def check_findings(case: Case) -> tuple[Mismatch, ...]:
