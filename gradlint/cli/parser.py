@@ -36,9 +36,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """
     command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     parser = _PARSERS[command or "check"]()
-    options, unknown = parser.parse_known_args(arguments[1:] if command else arguments)
+    words = list(arguments[1:] if command else arguments)
+    split = words.index("--") if "--" in words else len(words)
+    words, literal = words[:split], words[split + 1 :]
+    # Intermixed: paths may stand before, between and after options.
+    options, unknown = parser.parse_known_intermixed_args(words)
     if unknown:
         raise UsageError(_unknown(unknown[0], parser))
+    if literal:
+        options.paths = [*getattr(options, "paths", ()), *literal]
     options.command = command or "check"
     return options
 
@@ -210,6 +216,7 @@ def _check() -> argparse.ArgumentParser:
 
 def _rule() -> argparse.ArgumentParser:
     parser = _new("rule", "Shows a rule's page: what it finds, why that is bad, examples, and when it stays silent.")
+    parser.usage = "gradlint rule [RULE] [OPTIONS]"
     parser.add_argument("rule", nargs="?", metavar="RULE", help="a code (GRD102) or a name (detach-on-loss-path)")
     parser.add_argument("--all", action="store_true", help="show every rule")
     parser.add_argument("--output-format", choices=("text", "json", "markdown"), default="text", help="default: text")
@@ -219,6 +226,7 @@ def _rule() -> argparse.ArgumentParser:
 
 def _config() -> argparse.ArgumentParser:
     parser = _new("config", "Lists the settings of [tool.gradlint] in pyproject.toml (or gradlint.toml), or explains one.")
+    parser.usage = "gradlint config [KEY] [OPTIONS]"
     parser.add_argument("key", nargs="?", metavar="KEY", help="the setting to explain")
     parser.add_argument("--output-format", choices=("text", "json"), default="text", help="default: text")
     _general(parser)
@@ -231,6 +239,7 @@ def _baseline() -> argparse.ArgumentParser:
         "Keeps the findings that a project has accepted for now.\n\n"
         "write: accept everything that is found now.\nprune: drop the entries that are no longer found.",
     )
+    parser.usage = "gradlint baseline write|prune [OPTIONS] [PATH ...]"
     parser.add_argument("action", choices=("write", "prune"), help="what to do")
     _files(parser)
     _selection(parser)
@@ -243,6 +252,7 @@ def _baseline() -> argparse.ArgumentParser:
 
 def _clean() -> argparse.ArgumentParser:
     parser = _new("clean", "Removes the cache of the project.")
+    parser.usage = "gradlint clean [OPTIONS] [PATH ...]"
     parser.add_argument("paths", nargs="*", metavar="PATH", help="a file or folder of the project (default: .)")
     _settings(parser)
     _general(parser)

@@ -8,9 +8,10 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from gradlint.reporters.style import Style
+if TYPE_CHECKING:
+    from gradlint.reporters.style import Style
 
 NARROWEST, WIDEST, USUAL = 60, 140, 100
 """Columns of a report: at least, at most, and where the width is not known."""
@@ -26,6 +27,8 @@ def prepare() -> None:
 
 def style(stream: TextIO, color: str, environment: Mapping[str, str] = os.environ) -> Style:
     """What ``stream`` can show. ``color``: ``auto``, ``always`` or ``never``; an explicit choice wins over the environment."""
+    from gradlint.reporters.style import Style
+
     return Style(color=_colored(stream, color, environment), unicode=_unicode(stream), width=_width(stream, environment))
 
 
