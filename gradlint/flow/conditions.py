@@ -1,0 +1,271 @@
+"""Deciding conditions and learning from them."""
+
+from __future__ import annotations
+
+import ast
+from typing import TYPE_CHECKING
+
+from gradlint.flow.heap import ClassRef, FunctionRef, LibRef, NameOf, Obj, Parameter, ParamSet
+from gradlint.flow.lattice import OBJECT, Value, const
+
+if TYPE_CHECKING:
+    from gradlint.flow.run import Run
+
+
+def decide(run: Run, value: Value) -> bool | None:
+    """The truth of a value, None where it is open."""
+    if value.is_const:
+        try:
+            return bool(value.const)
+        except Exception:
+            return None
+    if value.refs and value.kind == OBJECT and not value.opaque:
+        truths = {_truth(item) for item in value.refs}
+        if len(truths) == 1:
+            return truths.pop()
+    return None
+
+
+def _truth(item: object) -> bool | None:
+    if isinstance(item, Obj):
+        if item.kind in ("list", "tuple", "dict", "set"):
+            items = item.attrs.get("%items")
+            if items is None or (items.rest is not None and not items.known):
+                return None
+            return bool(items.known)
+        return True if item.kind in ("instance", "library", "leaf") and not _has_len(item) else None
+    return True if isinstance(item, FunctionRef | ClassRef) else None
+
+
+def _has_len(item: Obj) -> bool:
+    return item.kind == "leaf" or (item.cls is not None and ("__len__" in item.cls.functions or "__bool__" in item.cls.functions))
+
+
+def narrow(run: Run, test: ast.expr, truth: bool) -> bool:
+    """Learn from a condition that is taken to be ``truth``; False if it cannot be.
+
+    Understood: ``isinstance``, tests on names that come with parameters or modules, ``p.requires_grad``, ``x is None``,
+    ``not``, ``and``, ``or`` (as far as all parts must hold), and bare names.
+    """
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        return narrow(run, test.operand, not truth)
+    if isinstance(test, ast.BoolOp):
+        if isinstance(test.op, ast.And) is truth:
+            return all(narrow(run, part, truth) for part in test.values)
+        if truth and isinstance(test.op, ast.Or):
+            return _narrow_any(run, test.values)
+        if not truth and isinstance(test.op, ast.And):
+            return _narrow_not_all(run, test.values)
+        return True
+    if isinstance(test, ast.Name):
+        value = run.frame.env.get(test.id)
+        if value is not None and not value.is_const and not value.refs and not value.depends and value.kind in ("unknown",):
+            if not truth:
+                return True
+        return True
+    names = _name_test(run, test)
+    if names is not None:
+        variable, keep = names
+        return _keep(run, variable, keep, truth)
+    if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.left, ast.Name):
+        other = test.comparators[0]
+        if isinstance(other, ast.Constant) and other.value is None and isinstance(test.ops[0], ast.Is | ast.IsNot):
+            is_none = isinstance(test.ops[0], ast.Is) is truth
+            value = run.frame.env.get(test.left.id)
+            if value is not None and not value.is_const:
+                if is_none:
+                    run.frame.env[test.left.id] = const(None)
+            return True
+        if isinstance(test.ops[0], ast.Eq) and truth and isinstance(other, ast.Constant):
+            value = run.frame.env.get(test.left.id)
+            if value is not None and not value.is_const and not value.refs and not value.depends:
+                run.frame.env[test.left.id] = const(other.value)
+    if isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.func.id == "isinstance" and len(test.args) == 2:
+        return _narrow_isinstance(run, test, truth)
+    if isinstance(test, ast.Attribute) and test.attr == "requires_grad" and isinstance(test.value, ast.Name):
+        return _narrow_requires_grad(run, test.value.id, truth)
+    return True
+
+
+def _narrow_any(run: Run, parts: list[ast.expr]) -> bool:
+    """``a or b`` holds: for tests on names, keep what passes one of them."""
+    tests = [_name_test(run, part) for part in parts]
+    if all(test is not None for test in tests):
+        variable = tests[0][0]  # type: ignore[index]
+        if all(test[0] == variable for test in tests):  # type: ignore[index]
+            keeps = [test[1] for test in tests]  # type: ignore[index]
+            return _keep(run, variable, lambda name: _any_of([keep(name) for keep in keeps]), True)
+    if all(isinstance(p, ast.Call) and isinstance(p.func, ast.Name) and p.func.id == "isinstance" for p in parts):
+        first = parts[0]
+        assert isinstance(first, ast.Call)
+        if isinstance(first.args[0], ast.Name) and all(ast.dump(p.args[0]) == ast.dump(first.args[0]) for p in parts):  # type: ignore[attr-defined]
+            merged = ast.Tuple([p.args[1] for p in parts], ast.Load())  # type: ignore[attr-defined]
+            call = ast.copy_location(ast.Call(first.func, [first.args[0], merged], []), first)
+            return _narrow_isinstance(run, call, True)
+    return True
+
+
+def _narrow_not_all(run: Run, parts: list[ast.expr]) -> bool:
+    tests = [_name_test(run, part) for part in parts]
+    if all(test is not None for test in tests):
+        variable = tests[0][0]  # type: ignore[index]
+        if all(test[0] == variable for test in tests):  # type: ignore[index]
+            keeps = [test[1] for test in tests]  # type: ignore[index]
+
+            def every(name: str) -> bool | None:
+                results = [keep(name) for keep in keeps]
+                return False if False in results else None if None in results else True
+
+            return _keep(run, variable, every, False)
+    return True
+
+
+def _any_of(results: list[bool | None]) -> bool | None:
+    return True if True in results else None if None in results else False
+
+
+def _name_test(run: Run, test: ast.expr) -> tuple[str, object] | None:  # type: ignore[type-arg]
+    """A test on the name that comes with a parameter: the variable and the predicate."""
+    from gradlint.flow.expressions import evaluate
+
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        inner = _name_test(run, test.operand)
+        if inner is None:
+            return None
+        keep = inner[1]
+        return inner[0], lambda name: None if keep(name) is None else not keep(name)  # type: ignore[operator]
+    if isinstance(test, ast.Compare) and len(test.ops) == 1:
+        op, left, right = test.ops[0], test.left, test.comparators[0]
+        if isinstance(op, ast.In | ast.NotIn):
+            positive = isinstance(op, ast.In)
+            if isinstance(right, ast.Name) and _is_names(run, right.id):
+                needle = evaluate(run, left)
+                if needle.is_const and isinstance(needle.const, str):
+                    return right.id, _matcher(lambda name: needle.const in name, positive, needle.const)
+                return right.id, lambda name: None
+            if isinstance(left, ast.Name) and _is_names(run, left.id):
+                from gradlint.flow.containers import strings
+
+                options = strings(run, evaluate(run, right))
+                if options is not None:
+                    return left.id, _matcher(lambda name: name in options, positive, "".join(options))
+                return left.id, lambda name: None
+        if isinstance(op, ast.Eq | ast.NotEq) and isinstance(left, ast.Name) and _is_names(run, left.id):
+            value = evaluate(run, right)
+            if value.is_const and isinstance(value.const, str):
+                return left.id, _matcher(lambda name: name == value.const, isinstance(op, ast.Eq), value.const)
+    if isinstance(test, ast.Call) and isinstance(test.func, ast.Attribute) and isinstance(test.func.value, ast.Name):
+        variable, method = test.func.value.id, test.func.attr
+        if method in ("startswith", "endswith") and _is_names(run, variable) and test.args:
+            from gradlint.flow.containers import strings
+
+            value = evaluate(run, test.args[0])
+            options = [value.const] if value.is_const and isinstance(value.const, str) else strings(run, value)
+            if options is None:
+                return variable, lambda name: None
+            return variable, _matcher(lambda name: getattr(name, method)(tuple(options)), True, "".join(options))
+    if isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.func.id == "any" and len(test.args) == 1:
+        generator = test.args[0]
+        if isinstance(generator, ast.GeneratorExp | ast.ListComp) and len(generator.generators) == 1:
+            inner = generator.elt
+            if (
+                isinstance(inner, ast.Compare)
+                and len(inner.ops) == 1
+                and isinstance(inner.ops[0], ast.In)
+                and isinstance(inner.comparators[0], ast.Name)
+                and _is_names(run, inner.comparators[0].id)
+            ):
+                from gradlint.flow.containers import strings
+
+                options = strings(run, evaluate(run, generator.generators[0].iter))
+                variable = inner.comparators[0].id
+                if options is None:
+                    return variable, lambda name: None
+                return variable, _matcher(lambda name: any(o in name for o in options), True, "".join(options))
+    return None
+
+
+def _is_names(run: Run, variable: str) -> bool:
+    value = run.frame.env.get(variable)
+    return value is not None and any(isinstance(item, NameOf) for item in value.refs)
+
+
+def _matcher(test: object, positive: bool, pattern: str) -> object:
+    """A predicate over dotted names in which ``?`` stands for a part that is not known."""
+
+    def keep(name: str) -> bool | None:
+        matched = bool(test(name))  # type: ignore[operator]
+        if "?" in name and not matched:
+            return None
+        return matched is positive
+
+    return keep
+
+
+def _keep(run: Run, variable: str, keep: object, truth: bool) -> bool:
+    """Keep, of the objects that an iteration yields with their names, those whose name passes."""
+    env = run.frame.env
+    value = env[variable]
+    group = next(item for item in value.refs if isinstance(item, NameOf))
+    kept: list[tuple[str, object]] = []
+    for name, item in group.group:
+        verdict = keep(name)  # type: ignore[operator]
+        if verdict is None:
+            kept.append((name, item._replace(certain=False) if isinstance(item, Parameter) else item))
+        elif bool(verdict) is truth:
+            kept.append((name, item))
+    if not kept:
+        return False
+    allowed = {name for name, _ in kept}
+    env[variable] = Value(OBJECT, refs=(NameOf(tuple(kept)),))
+    certain = {name: item for name, item in kept}
+    for other, bound in list(env.items()):
+        for item in bound.refs:
+            if isinstance(item, ParamSet) and any(e.name in dict(group.group) for e in item.entries):
+                entries = tuple(certain[e.name] for e in item.entries if e.name in allowed)
+                env[other] = Value(OBJECT, refs=(ParamSet(entries, item.root),))  # type: ignore[arg-type]
+                break
+            if isinstance(item, Obj) and any(item is known for _, known in group.group):
+                objects = tuple(known for _, known in kept if isinstance(known, Obj))
+                env[other] = Value(OBJECT, refs=objects)
+                break
+    return True
+
+
+def _narrow_isinstance(run: Run, test: ast.Call, truth: bool) -> bool:
+    from gradlint.flow.expressions import evaluate
+    from gradlint.flow.modules import is_instance
+
+    subject = test.args[0]
+    value = evaluate(run, subject)
+    classes = evaluate(run, test.args[1])
+    verdicts = [(item, is_instance(run, item, classes)) for item in value.refs]
+    if not verdicts:
+        return True
+    kept = tuple(item for item, verdict in verdicts if verdict is None or verdict is truth)
+    if not kept:
+        return value.opaque
+    if isinstance(subject, ast.Name) and len(kept) != len(value.refs):
+        run.frame.env[subject.id] = value.replace(refs=kept)
+    return True
+
+
+def _narrow_requires_grad(run: Run, variable: str, truth: bool) -> bool:
+    from gradlint.flow.modules import frozen
+
+    value = run.frame.env.get(variable)
+    if value is None:
+        return True
+    for item in value.refs:
+        if isinstance(item, ParamSet):
+            kept = []
+            for entry in item.entries:
+                state = frozen(entry.owner)
+                if state == "maybe":
+                    kept.append(entry._replace(certain=False))
+                elif bool(state) is not truth:
+                    kept.append(entry)
+            if not kept:
+                return False
+            run.frame.env[variable] = Value(OBJECT, refs=(ParamSet(tuple(kept), item.root),))
+    return True

@@ -1,0 +1,476 @@
+"""The whole program: its classes and names, the entries from which it is executed, and the facts that come out."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gradlint.core import Span
+from gradlint.flow import calls, expressions, frameworks, modules, statements
+from gradlint.flow.classes import ClassInfo, FunctionInfo, FunctionNode
+from gradlint.flow.facts import Fact, Severed
+from gradlint.flow.frame import Frame
+from gradlint.flow.heap import ClassRef, FileRef, FunctionRef, LibRef, Obj
+from gradlint.flow.lattice import CONST, NONE, UNKNOWN, UNKNOWN_VALUE, Cut, Value, const, join, ref
+from gradlint.flow.library import scope_mode
+from gradlint.flow.run import Exhausted, Run
+from gradlint.flow.verdicts import Judgement, judge, starvation
+from gradlint.knowledge import Knowledge
+from gradlint.survey.project import Binding, Project, is_main_guard
+from gradlint.survey.source import Problem, SourceFile
+
+BUDGET = 60_000
+PYTHON = frozenset(dir(__builtins__) if not isinstance(__builtins__, dict) else __builtins__)
+
+# Lines that make a function worth an entry of its own: something trains, freezes or steps there.
+EVENT = re.compile(
+    r"\.backward\b|autograd\.|manual_backward|def (?:training_step|compute_loss|train_step)\b|requires?d?_?grad|\boptim\b|\bOptimizer\b"
+    r"|^\s*[\w.\[\]]+\.(?:eval|train|step|zero_grad|backward)\s*(?:#.*)?$",
+    re.M,
+)
+TORCH = re.compile(r"torch|lightning|transformers|accelerate|fastai|requires_grad|backward|no_grad|\bnn\b")
+ACCELERATOR = re.compile(r"cuda|\bmps\b|\bxpu\b|accelerat|\bgpu\b|device", re.I)
+
+
+class Analysis(NamedTuple):
+    """What the flow analysis found: facts, and trouble it had with single entries."""
+
+    facts: tuple[Fact, ...]
+    problems: tuple[Problem, ...]
+
+
+class Program:
+    """Everything that is the same for all runs."""
+
+    def __init__(self, files: Sequence[SourceFile], knowledge: Knowledge) -> None:
+        self.project = Project(files)
+        self.knowledge = knowledge
+        self.uses_accelerator = any("cuda" in f.text or "mps" in f.text or "xpu" in f.text or "ccelerat" in f.text for f in self.project.files)
+        self._classes: dict[int, ClassInfo] = {}
+        self._functions: dict[int, FunctionInfo] = {}
+        self._cut_regions: dict[int, tuple[tuple[str, ast.expr], ...]] = {}
+        self._owners: dict[int, SourceFile] = {}
+
+    # -- classes and functions -----------------------------------------------------------------------------------------
+
+    def class_info(self, node: ast.ClassDef, file: SourceFile) -> ClassInfo:
+        info = self._classes.get(id(node))
+        if info is None:
+            info = self._classes[id(node)] = ClassInfo(node, file)
+            for function in info.functions.values():
+                self._functions[id(function.node)] = function
+        return info
+
+    def function(self, node: FunctionNode, file: SourceFile) -> FunctionInfo:
+        info = self._functions.get(id(node))
+        if info is None:
+            info = self._functions[id(node)] = FunctionInfo(node, file)
+        return info
+
+    def file_of_function(self, node: ast.AST) -> SourceFile | None:
+        info = self._functions.get(id(node))
+        return info.file if info is not None else None
+
+    def bases(self, run: Run, cls: ClassInfo) -> tuple[ClassRef | LibRef, ...]:
+        if cls.bases is None:
+            cls.bases = ()
+            frame = self.file_frame(run, cls.file)
+            caller, run.frame = run.frame, frame
+            try:
+                found: list[ClassRef | LibRef] = []
+                for base in cls.node.bases:
+                    target = base.value if isinstance(base, ast.Subscript) else base
+                    if isinstance(target, ast.Name | ast.Attribute | ast.Call):
+                        value = expressions.evaluate(run, target)
+                        found.extend(item for item in value.refs if isinstance(item, ClassRef | LibRef))
+                cls.bases = tuple(found)
+            finally:
+                run.frame = caller
+        return cls.bases
+
+    def mro(self, run: Run, cls: ClassInfo) -> tuple[ClassRef | LibRef, ...]:
+        """The class and its bases in the order attributes are looked up (depth first, later duplicates win)."""
+        if cls.order is None:
+            cls.order = (ClassRef(cls),)
+            order: list[ClassRef | LibRef] = [ClassRef(cls)]
+            for base in self.bases(run, cls):
+                tail = self.mro(run, base.info) if isinstance(base, ClassRef) else (base,)
+                for item in tail:
+                    if item in order:
+                        order.remove(item)
+                    order.append(item)
+            cls.order = tuple(order)
+        return cls.order
+
+    def find_method(
+        self, run: Run, cls: ClassInfo, name: str, *, after: bool = False, start: object = None
+    ) -> FunctionInfo | None:
+        """A method along the order of bases; with ``after``, only behind ``cls`` in the order of ``start``."""
+        order = self.mro(run, start if after and isinstance(start, ClassInfo) else cls)
+        if after:
+            position = next((i for i, item in enumerate(order) if isinstance(item, ClassRef) and item.info is cls), -1)
+            order = order[position + 1 :] if position >= 0 else self.mro(run, cls)[1:]
+        for item in order:
+            if isinstance(item, ClassRef):
+                found = item.info.functions.get(name)
+                if found is not None:
+                    return found
+        return None
+
+    def class_value(self, run: Run, cls: ClassInfo, name: str) -> Value | None:
+        """A class-level assignment along the order of bases."""
+        for item in self.mro(run, cls):
+            if isinstance(item, ClassRef):
+                node = item.info.assigns.get(name)
+                if node is None:
+                    continue
+                value = getattr(node, "value", None)
+                if value is None:
+                    continue
+                key = (id(node), name)
+                if key in run.loading:
+                    return UNKNOWN_VALUE
+                run.loading.add(key)
+                caller = run.frame
+                run.frame = self.file_frame(run, item.info.file)
+                try:
+                    if self.is_enum(run, item.info):
+                        return const(f"{item.info.name}.{name}")
+                    return expressions.evaluate(run, value)
+                finally:
+                    run.frame = caller
+                    run.loading.discard(key)
+        return None
+
+    def fields(self, run: Run, cls: ClassInfo) -> list[tuple[str, ast.expr | None]]:
+        """The fields of a dataclass, those of its bases first."""
+        found: dict[str, ast.expr | None] = {}
+        for item in reversed(self.mro(run, cls)):
+            if isinstance(item, ClassRef):
+                for statement in item.info.node.body:
+                    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
+                        found[statement.target.id] = statement.value
+        return list(found.items())
+
+    def inherits(self, run: Run, cls: ClassInfo, name: str) -> bool:
+        """Whether a class has a library class among its bases, however far up."""
+        for item in self.mro(run, cls):
+            if isinstance(item, LibRef) and (item.name == name or name in self.knowledge.lineage(item.name)):
+                return True
+        return False
+
+    def is_module_class(self, run: Run, cls: ClassInfo) -> bool:
+        for item in self.mro(run, cls):
+            if isinstance(item, LibRef):
+                if item.name.endswith(("nn.Module", ".LightningModule", ".PreTrainedModel")):
+                    return True
+                row = self.knowledge.get(item.name)
+                if row is not None and row.effect == "module":
+                    return True
+                if modules.MODULE in self.knowledge.lineage(item.name):
+                    return True
+                if not item.name.startswith(("builtins.", "torch.", "abc.", "typing.")) and "forward" in cls.functions:
+                    return True
+        return False
+
+    def is_enum(self, run: Run, cls: ClassInfo) -> bool:
+        return any(isinstance(item, LibRef) and item.name.startswith("enum.") for item in self.mro(run, cls))
+
+    # -- decorators ----------------------------------------------------------------------------------------------------
+
+    def decorator_regions(self, run: Run, info: FunctionInfo) -> list[Cut | None]:
+        """The grad modes a function's decorators set, outermost first; None switches gradient on."""
+        if not info.decorators:
+            return []
+        found = self._cut_regions.get(id(info.node))
+        if found is None:
+            modes: list[tuple[str, ast.expr]] = []
+            caller = run.frame
+            run.frame = self.file_frame(run, info.file)
+            try:
+                for decorator in info.decorators:
+                    mode = self._decorator_mode(run, decorator)
+                    if mode is not None:
+                        modes.append((mode, decorator))
+            finally:
+                run.frame = caller
+            found = self._cut_regions[id(info.node)] = tuple(modes)
+        regions: list[Cut | None] = []
+        for mode, decorator in found:
+            if mode == "on":
+                regions.append(None)
+            else:
+                regions.append(run.cut(mode, "decorator", f"@{ast.unparse(decorator)}", decorator))
+        return regions
+
+    def _decorator_mode(self, run: Run, decorator: ast.expr) -> str | None:
+        target = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if not isinstance(target, ast.Name | ast.Attribute):
+            return None
+        for item in expressions.evaluate(run, target).refs:
+            if isinstance(item, LibRef):
+                row = self.knowledge.get(item.name)
+                if row is not None and row.effect == "scope":
+                    args, kwargs = calls.arguments(run, decorator) if isinstance(decorator, ast.Call) else ([], {})
+                    return scope_mode(row, args, kwargs)
+        return None
+
+    def project_decorated(self, run: Run, info: FunctionInfo) -> Value | None:
+        """The function that the project's own decorators made of a function; None without such decorators."""
+        if not info.decorators:
+            return None
+        key = ("decorated", id(info.node))
+        if key in run.memory:
+            return run.memory[key]
+        run.memory[key] = None
+        caller = run.frame
+        run.frame = self.file_frame(run, info.file)
+        try:
+            value = calls.make_function(run, info, None)
+        finally:
+            run.frame = caller
+        changed = any(not (isinstance(r, FunctionRef) and r.info is info) for r in value.refs)
+        run.memory[key] = value if changed else None
+        return run.memory[key]
+
+    # -- names -----------------------------------------------------------------------------------------------------------
+
+    def file_frame(self, run: Run, file: SourceFile) -> Frame:
+        """The top-level frame of a file in a run."""
+        frame = run.files.get(id(file))
+        if frame is None:
+            frame = run.files[id(file)] = Frame(file)
+            frame.env["__name__"] = Value(CONST)
+            frame.env["__file__"] = Value(CONST)
+        return frame
+
+    def global_value(self, run: Run, file: SourceFile, name: str) -> Value:
+        """A top-level name of a file, its defining statement evaluated the first time it is asked for."""
+        frame = self.file_frame(run, file)
+        value = frame.env.get(name)
+        if value is not None:
+            return value
+        index = self.project.index(file)
+        bindings = index.bindings.get(name)
+        if bindings is None:
+            for star in index.stars:
+                target = self.project.resolve(file, star.module, star.level)
+                if isinstance(target, SourceFile) and target is not file:
+                    key = (id(target), f"*{name}")
+                    if key in run.loading:
+                        continue
+                    run.loading.add(key)
+                    try:
+                        found = self.global_value(run, target, name)
+                    finally:
+                        run.loading.discard(key)
+                    if found.refs or found.is_const or found.kind != UNKNOWN:
+                        if not (len(found.refs) == 1 and isinstance(found.refs[0], LibRef) and found.refs[0].name.startswith("builtins.")):
+                            frame.env[name] = found
+                            return found
+                elif target is None and not star.level:
+                    row = self.knowledge.get(f"{star.module}.{name}")
+                    if row is not None:
+                        return ref(LibRef(f"{star.module}.{name}"))
+            package = self.project.submodule(file, name)
+            if isinstance(package, SourceFile):
+                return ref(FileRef(package))
+            if name in PYTHON:
+                return ref(LibRef(f"builtins.{name}"))
+            return UNKNOWN_VALUE
+        key = (id(file), name)
+        if key in run.loading:
+            return UNKNOWN_VALUE
+        run.loading.add(key)
+        caller, regions, depth = run.frame, run.regions, run.depth
+        run.frame = frame
+        run.regions = ()
+        try:
+            value = self._bound(run, file, frame, name, bindings)
+        finally:
+            run.frame, run.regions, run.depth = caller, regions, depth
+            run.loading.discard(key)
+        frame.env[name] = value
+        return value
+
+    def _bound(self, run: Run, file: SourceFile, frame: Frame, name: str, bindings: list[Binding]) -> Value:
+        binding = bindings[0]
+        if binding.kind == "def":
+            return ref(FunctionRef(self.function(binding.node, file)))  # type: ignore[arg-type]
+        if binding.kind == "class":
+            return ref(ClassRef(self.class_info(binding.node, file)))  # type: ignore[arg-type]
+        if binding.kind in ("import", "from"):
+            values = [self.imported(run, file, b) for b in bindings if b.kind in ("import", "from")]
+            return next((v for v in values if not (v.refs and isinstance(v.refs[0], LibRef))), values[0])
+        statements.execute(run, [binding.node])
+        return frame.env.get(name, UNKNOWN_VALUE)
+
+    def imported(self, run: Run, file: SourceFile, binding: Binding) -> Value:
+        """What an import binds: a project file, one of its names, or something of a library."""
+        if binding.kind == "import":
+            target = self.project.resolve(file, binding.module)
+            if isinstance(target, SourceFile):
+                return ref(FileRef(target))
+            if isinstance(target, Path):
+                return ref(LibRef(f"%folder.{target}"))
+            return ref(LibRef(binding.module))
+        target = self.project.resolve(file, binding.module, binding.level)
+        if isinstance(target, SourceFile):
+            if target is not file or binding.level:
+                bound = self.project.index(target).bindings
+                if binding.name not in bound:
+                    inner = self.project.submodule(target, binding.name)
+                    if isinstance(inner, SourceFile):
+                        return ref(FileRef(inner))
+                if target is not file:
+                    return self.global_value(run, target, binding.name)
+            inner = self.project.submodule(target, binding.name)
+            return ref(FileRef(inner)) if isinstance(inner, SourceFile) else UNKNOWN_VALUE
+        if isinstance(target, Path):
+            inner = self.project.submodule(target, binding.name)
+            return ref(FileRef(inner)) if isinstance(inner, SourceFile) else UNKNOWN_VALUE
+        if binding.level:
+            return UNKNOWN_VALUE
+        return ref(LibRef(f"{binding.module}.{binding.name}"))
+
+    # -- running -----------------------------------------------------------------------------------------------------------
+
+    def analyze(self) -> Analysis:
+        """Execute the program from its entries and judge what was observed."""
+        judgements: list[Judgement] = []
+        problems: list[Problem] = []
+        executed: set[ast.AST] = set()
+        relevant = [file for file in self.project.files if TORCH.search(file.text)]
+        if not relevant:
+            return Analysis((), ())
+        for file in relevant:
+            if _is_script(file):
+                self._run(lambda run, file=file: _script(run, file), file, judgements, problems, executed)
+        for file in relevant:
+            for group in self._entries(file):
+                if all(f.node in executed for f in group):
+                    continue
+                self._run(
+                    lambda run, group=group, file=file: _functions(run, self, group, file, executed), file, judgements, problems, executed, symbolic=True
+                )
+        found: dict[tuple[object, ...], Fact] = {}
+        for fact in [*(f for j in judgements for f in j.facts), *starvation(judgements)]:
+            key = (type(fact), fact.span)
+            present = found.get(key)
+            if present is None or fact.confidence.rank > present.confidence.rank:
+                found[key] = fact
+        return Analysis(tuple(sorted(found.values(), key=lambda f: f.span)), tuple(problems))
+
+    def _run(
+        self,
+        action: object,
+        file: SourceFile,
+        judgements: list[Judgement],
+        problems: list[Problem],
+        executed: set[ast.AST],
+        *,
+        symbolic: bool = False,
+    ) -> None:
+        run = Run(self, BUDGET)
+        run.watch.entry_file = file
+        run.watch.symbolic = symbolic
+        run.frame = self.file_frame(run, file)
+        try:
+            action(run)  # type: ignore[operator]
+        except Exhausted:
+            pass
+        except RecursionError:
+            run.truncated = True
+        except Exception as error:
+            if DEBUG:
+                raise
+            where = Span(file.path, 1, 1, 1, 1)
+            problems.append(Problem(where, f"internal error while following this file: {type(error).__name__}: {error}"))
+            run.truncated = True
+        executed.update(run.watch.executed)
+        judgements.append(judge(run))
+
+    def _entries(self, file: SourceFile) -> list[list[FunctionInfo]]:
+        """Functions worth an entry, the methods of one class together."""
+        lines = {file.text.count("\n", 0, m.start()) + 1 for m in EVENT.finditer(file.text)}
+        if not lines:
+            return []
+        assert file.tree is not None
+        groups: list[list[FunctionInfo]] = []
+        for node in _definitions(file.tree.body):
+            if isinstance(node, ast.ClassDef):
+                info = self.class_info(node, file)
+                chosen = [f for f in info.functions.values() if _covers(f.node, lines)]
+                if chosen:
+                    groups.append(chosen)
+            elif _covers(node, lines):
+                groups.append([self.function(node, file)])
+        return groups
+
+
+DEBUG = False
+
+
+def _definitions(body: list[ast.stmt]) -> list[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:
+    found: list[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef] = []
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.append(node)
+        elif isinstance(node, ast.If | ast.Try):
+            found.extend(_definitions(node.body))
+            found.extend(_definitions(node.orelse))
+    return found
+
+
+def _covers(node: ast.AST, lines: set[int]) -> bool:
+    first, last = node.lineno, node.end_lineno or node.lineno  # type: ignore[attr-defined]
+    if last - first < len(lines):
+        return any(line in lines for line in range(first, last + 1))
+    return any(first <= line <= last for line in lines)
+
+
+def _is_script(file: SourceFile) -> bool:
+    """Whether a file does something at its top level beyond defining."""
+    assert file.tree is not None
+    for node in file.tree.body:
+        if isinstance(node, ast.If) and is_main_guard(node.test):
+            return True
+        if isinstance(node, ast.For | ast.While | ast.With):
+            return True
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call | ast.Attribute | ast.Compare):
+            return True
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Attribute) for t in node.targets):
+            return True
+    return False
+
+
+def _script(run: Run, file: SourceFile) -> None:
+    assert file.tree is not None
+    statements.execute(run, file.tree.body)
+
+
+def _functions(run: Run, program: Program, group: list[FunctionInfo], file: SourceFile, executed: set[ast.AST]) -> None:
+    """Execute functions that nobody calls, on arguments nobody knows; methods on one object of their class."""
+    cls = group[0].cls
+    if cls is None:
+        calls.call_function(run, FunctionRef(group[0]), [], {}, group[0].node)
+        return
+    obj = Obj("instance", ("self", file.path, cls.name), cls=cls, label="self")
+    obj.attrs["%symbolic"] = True
+    init = program.find_method(run, cls, "__init__")
+    calls.construct(run, obj, [], {}, cls.node)
+    if init is not None and init in group and len(group) == 1:
+        return
+    frameworks.drive(run, obj, cls.node)
+    for info in group:
+        if info.node in run.watch.executed or info.node in executed or info.name == "__init__":
+            continue
+        if info.decorated_with("staticmethod"):
+            calls.call_function(run, FunctionRef(info), [], {}, info.node)
+        elif info.decorated_with("classmethod"):
+            calls.call_function(run, FunctionRef(info, None, ref(ClassRef(cls))), [], {}, info.node)
+        else:
+            calls.call_function(run, FunctionRef(info, None, ref(obj)), [], {}, info.node)

@@ -1,0 +1,153 @@
+"""One abstract execution of the program from one entry: its heap, its grad mode, its optimizers and what it observed."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from gradlint.flow.frame import Frame
+from gradlint.flow.heap import Heap, Items, Obj, node_key
+from gradlint.flow.lattice import (
+    NO_CUTS,
+    NOTHING,
+    OBJECT,
+    TENSOR,
+    Cut,
+    Site,
+    Trail,
+    Value,
+    union_dead,
+)
+from gradlint.flow.watch import Watch
+
+if TYPE_CHECKING:
+    from gradlint.flow.program import Program
+    from gradlint.survey.source import SourceFile
+
+
+class Exhausted(Exception):
+    """The run took more steps than it may."""
+
+
+class Run:
+    """The state of one abstract execution.
+
+    ``regions``: the stretches of code now switching gradient off, outermost first; empty means gradient is on.
+    ``watch``: the observations that facts are made of.  ``budget``: how many steps the run may still take.
+    """
+
+    def __init__(self, program: Program, budget: int) -> None:
+        self.program = program
+        self.heap = Heap()
+        self.regions: tuple[Cut, ...] = ()
+        self.frame: Frame = None  # type: ignore[assignment]
+        self.depth = 0
+        self.stack: list[ast.AST] = []
+        self.budget = budget
+        self.truncated = False
+        self.watch = Watch(self)
+        self.files: dict[int, Frame] = {}
+        self.loading: set[tuple[int, str]] = set()
+        self.guards: list[str] = []
+        self.memory: dict[tuple[object, ...], Value | None] = {}
+        self._cuts: dict[tuple[int, str], Cut] = {}
+        self._objects: dict[tuple[object, ...], Obj] = {}
+
+    # -- places --------------------------------------------------------------------------------------------------------
+
+    def site(self, node: ast.AST) -> Site:
+        """The place of a node of the file that is being executed."""
+        return Site(self.frame.file, node)
+
+    def tick(self, cost: int = 1) -> None:
+        """Count a step."""
+        self.budget -= cost
+        if self.budget < 0:
+            self.truncated = True
+            raise Exhausted
+
+    # -- objects -------------------------------------------------------------------------------------------------------
+
+    def allocate(self, kind: str, node: ast.AST, *, tag: str = "", **fields: object) -> Obj:
+        """A new object made at a node."""
+        key = (kind, tag, *node_key(self.frame.file, node))
+        obj = Obj(kind, key, site=self.site(node), **fields)  # type: ignore[arg-type]
+        self.watch.allocated(obj)
+        return obj
+
+    def container(self, kind: str, items: Items, node: ast.AST) -> Value:
+        """A new list, tuple, dict or set."""
+        obj = Obj(kind, (kind, *node_key(self.frame.file, node)), site=self.site(node))
+        obj.attrs["%items"] = items
+        return Value(OBJECT, refs=(obj,))
+
+    # -- gradient ------------------------------------------------------------------------------------------------------
+
+    def cut(self, kind: str, construct: str, api: str, node: ast.AST, *, differentiable: str = "") -> Cut:
+        """The cut that a node makes; the same object each time the node is met."""
+        key = (id(node), kind)
+        found = self._cuts.get(key)
+        if found is None:
+            found = Cut(kind, construct, api, self.site(node), differentiable=differentiable)
+            found.function = self.frame.info.node if self.frame.info else None
+            self._cuts[key] = found
+        if self.guards:
+            found.guarded = True
+        return found
+
+    def flow(self, values: Iterable[Value], kind: str = TENSOR) -> Value:
+        """The value of a differentiable operation on ``values`` in the present grad mode."""
+        live, dead, marks, opaque = NOTHING, NO_CUTS, frozenset(), False
+        for value in values:
+            if value.live:
+                live = live | value.live if live else value.live
+            if value.dead:
+                dead = union_dead(dead, value.dead)
+            if value.marks:
+                marks = marks | value.marks
+            opaque = opaque or value.opaque
+        if self.regions:
+            if live:
+                dead = union_dead(dead, {(source, region): None for source in live for region in self.regions})
+                live = NOTHING
+            return Value(kind, live, dead, marks=marks, region=self.regions[-1])
+        return Value(kind, live, dead, marks=marks, opaque=opaque)
+
+    def sever(self, value: Value, cut: Cut, kind: str = TENSOR) -> Value:
+        """``value`` cut off from everything it reached.
+
+        What was only cut by a no-grad stretch so far is cut here again when the cut is deliberate graph surgery: taking away
+        the stretch alone would not bring the gradient back.
+        """
+        dead = value.dead
+        if value.live:
+            dead = union_dead(dead, {(source, cut): None for source in value.live})
+        if cut.kind in ("detach", "data"):
+            again = {(s, cut): None for (s, other) in value.dead if other.is_region and other is not cut}
+            dead = union_dead(dead, again)
+        return Value(kind, NOTHING, dead, region=self.regions[-1] if self.regions else None)
+
+    def leave(self, value: Value, node: ast.AST, text: str) -> Value:
+        """``value`` with one more step in the story of what was cut from it."""
+        if not value.dead and not value.terms:
+            return value
+        site = self.site(node)
+        dead = {key: _longer(trail, site, text) for key, trail in value.dead.items()}
+        terms = tuple(self.leave(term, node, text) for term in value.terms)
+        return value.replace(dead=dead, terms=terms)
+
+
+def _longer(trail: Trail | None, site: Site, text: str) -> Trail:
+    if trail is not None and trail.site.node is site.node:
+        return trail
+    return Trail(site, text, trail)
+
+
+def shown(file: SourceFile, node: ast.AST, limit: int = 60) -> str:
+    """A node in the words of the source, on one line."""
+    try:
+        text = " ".join(ast.unparse(node).split())
+    except (ValueError, RecursionError):
+        return "…"
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,389 @@
+"""From observations to facts: which losses are severed, what starves, and by which cut."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from gradlint.core import Confidence, Span, Step
+from gradlint.flow import facts
+from gradlint.flow.heap import Obj, source_sort
+from gradlint.flow.lattice import Cut, Site, Trail, Value
+from gradlint.flow.modules import frozen, has_own_parameters, may_be_module, walk
+
+if TYPE_CHECKING:
+    from gradlint.flow.run import Run
+    from gradlint.flow.watch import Root
+
+EXPLICIT, ASSUMED = "explicit", "assumed"
+MAX_STEPS = 10
+
+
+class Starved:
+    """A source that a loss depends on without gradient, with what cut it, waiting for the verdict of the whole program."""
+
+    __slots__ = ("cuts", "root", "run", "source")
+
+    def __init__(self, run: Run, root: Root, source: Obj, cuts: list[tuple[Cut, Trail | None]]) -> None:
+        self.run = run
+        self.root = root
+        self.source = source
+        self.cuts = cuts
+
+
+class Judgement:
+    """The verdicts of one run, and what the whole program has to decide about them."""
+
+    def __init__(self) -> None:
+        self.facts: list[facts.Fact] = []
+        self.starved: list[Starved] = []
+        self.live: set[tuple[object, ...]] = set()
+        self.truncated = False
+
+
+def judge(run: Run) -> Judgement:
+    """Judge every loss of a run."""
+    judgement = Judgement()
+    judgement.truncated = run.truncated
+    judgement.facts.extend(run.watch.facts)
+    for root in run.watch.roots:
+        _judge_root(run, root, judgement)
+    _judge_modes(run, judgement)
+    return judgement
+
+
+def _judge_root(run: Run, root: Root, judgement: Judgement) -> None:
+    terms = root.value.summands()
+    for term in terms:
+        judgement.live.update(s.key for s in term.live)
+    dead = {source: _standing(run, source, root) for term in terms for source, _ in term.dead}
+    wanted = {source: standing for source, standing in dead.items() if standing}
+    if not wanted:
+        _round_trips(run, root, terms, judgement)
+        return
+    explicit = EXPLICIT in wanted.values()
+    alive = [_alive(run, term, root, explicit) for term in terms]
+    if not any(alive):
+        severed = [t for t in terms if any(s in wanted for s, _ in t.dead)]
+        if severed and not all(_only_corrections(t) for t in severed):
+            _report_severed(run, root, severed, wanted, "loss", judgement)
+    else:
+        inert = [t for t, lives in zip(terms, alive, strict=True) if not lives and any(s in wanted for s, _ in t.dead)]
+        inert = [t for t in inert if not _only_corrections(t)]
+        for term in inert:
+            _report_severed(run, root, [term], wanted, "term", judgement)
+        for term, lives in zip(terms, alive, strict=True):
+            if lives and term not in inert and _misses_its_optimizer(run, root, term):
+                _report_severed(run, root, [term], {s: w for s, w in wanted.items() if s in _held(run, root)}, "term", judgement)
+        live = {s for t in terms for s in t.live}
+        for source, standing in wanted.items():
+            if standing == EXPLICIT and source not in live:
+                cuts = [(cut, trail) for t in terms if t not in inert for (s, cut), trail in t.dead.items() if s is source]
+                cuts = [(cut, trail) for cut, trail in cuts if not cut.correction]
+                if cuts:
+                    judgement.starved.append(Starved(run, root, source, cuts))
+    _round_trips(run, root, terms, judgement)
+
+
+def _held(run: Run, root: Root) -> set[Obj]:
+    """The sources of the optimizers that step with the gradient of a loss."""
+    states = [o.attrs["%optimizer"] for o in root.targets]
+    return {s for t in root.value.summands() for s in (*t.live, *(d for d, _ in t.dead)) if any(run.watch.holds(st, s) for st in states)}
+
+
+def _misses_its_optimizer(run: Run, root: Root, term: Value) -> bool:
+    """Whether a term was computed from what the stepping optimizer trains, yet gives gradient only to others."""
+    if not root.targets or len(root.value.summands()) < 2 or _only_corrections(term):
+        return False
+    held = _held(run, root)
+    if any(s in held for s in term.live) or any(root.frozen.get(s) is True for s in term.live):
+        return False
+    return any(s in held for s, _ in term.dead) and all(run.watch.covered(s) for s in term.live)
+
+
+def _only_corrections(term: Value) -> bool:
+    return bool(term.dead) and all(cut.correction for _, cut in term.dead)
+
+
+def _alive(run: Run, term: Value, root: Root, explicit: bool) -> bool:
+    """Whether gradient of a term reaches anything, as far as one can see."""
+    if term.opaque and not explicit:
+        return True
+    for source in term.live:
+        if "%revived" in source.attrs or root.frozen.get(source) is True:
+            continue
+        if source.kind == "opaque" and "%evidence" not in source.attrs:
+            if explicit or source.attrs.get("%called_with", 0) >= 2:
+                continue
+        return True
+    return False
+
+
+def _standing(run: Run, source: Obj, root: Root) -> str:
+    """Whether a source is meant to train: ``explicit`` evidence, ``assumed``, or empty for no."""
+    watch = run.watch
+    if "%revived" in source.attrs:
+        return ""
+    state = root.frozen.get(source, False)
+    if state is True or state == "maybe":
+        return ""
+    if any(watch.holds(o.attrs["%optimizer"], source) for o in watch.optimizers):
+        return EXPLICIT
+    if source.kind == "leaf" and "%parameter" not in source.attrs:
+        return ""
+    if any(not o.attrs["%optimizer"].opaque for o in watch.optimizers) and not watch.opaque_optimizers:
+        return ""
+    if _is_copy(source, watch.copies) or _noted(source, "%pretrained"):
+        return ""
+    if source.kind == "opaque" and not _noted(source, "%evidence"):
+        return ""
+    if any(m == "eval" for m in (source.attrs.get("%mode"),)):
+        return ""
+    return ASSUMED
+
+
+def _noted(source: Obj, key: str) -> bool:
+    here: Obj | None = source
+    for _ in range(30):
+        if here is None:
+            return False
+        if here.attrs.get(key):
+            return True
+        here = here.parent if here.parent is not None else here.owner[0] if here.owner is not None else None
+    return False
+
+
+def _is_copy(source: Obj, copies: set[Obj]) -> bool:
+    here: Obj | None = source
+    for _ in range(30):
+        if here is None:
+            return False
+        if "%copy" in here.attrs or here in copies:
+            return True
+        here = here.parent if here.parent is not None else here.owner[0] if here.owner is not None else None
+    return False
+
+
+# -- facts ---------------------------------------------------------------------------------------------------------------
+
+
+def _report_severed(run: Run, root: Root, terms: list[Value], wanted: dict[Obj, str], scope: str, judgement: Judgement) -> None:
+    sure = all(wanted[s] == EXPLICIT for t in terms for s, _ in t.dead if s in wanted) and not run.truncated
+    confidence = Confidence.HIGH if sure else Confidence.MEDIUM
+    loss = span_of(root.site)
+    value = root.value
+    revived = [s for t in terms for s in t.live if "%revived" in s.attrs]
+    starved = {s for t in terms for s, _ in t.dead if s in wanted}
+    names = names_of(run, starved)
+    if revived:
+        for leaf in dict.fromkeys(revived):
+            cut, trail = next((c, tr) for t in terms for (s, c), tr in t.dead.items() if s in wanted)
+            judgement.facts.append(
+                facts.Revived(
+                    span_of(leaf.attrs["%revived"]), confidence, story(root, trail, cut, names), starved=names, cut=span_of(cut.site), loss=loss
+                )
+            )
+        return
+    region = value.region
+    if scope == "loss" and region is not None and any(c is region for t in terms for _, c in t.dead):
+        for cut in {id(c): c for t in terms for s, c in t.dead if c.is_region and s in wanted}.values():
+            if cut is region or cut in root_regions(value):
+                path = (
+                    Step(loss, "backward is called here"),
+                    Step(span_of(cut.site), f"{cut.api} switches gradient off while the loss is computed"),
+                )
+                judgement.facts.append(
+                    facts.BackwardDisabled(span_of(cut.site), confidence, path, construct=cut.construct, api=cut.api, backward=loss)
+                )
+        return
+    by_cut: dict[int, tuple[Cut, Trail | None, set[Obj]]] = {}
+    for term in terms:
+        for (source, cut), trail in term.dead.items():
+            if source in wanted and not cut.correction:
+                entry = by_cut.setdefault(id(cut), (cut, trail, set()))
+                entry[2].add(source)
+    for cut, trail, sources in by_cut.values():
+        judgement.facts.append(_severed(run, root, cut, trail, names_of(run, sources), scope, confidence))
+
+
+def root_regions(value: Value) -> set[Cut]:
+    """The stretches inside which a value was computed from start to end."""
+    return {value.region} if value.region is not None else set()
+
+
+def _severed(run: Run, root: Root, cut: Cut, trail: Trail | None, names: tuple[str, ...], scope: str, confidence: Confidence) -> facts.Severed:
+    return facts.Severed(
+        span_of(cut.site),
+        confidence,
+        story(root, trail, cut, names),
+        cut=cut.kind,
+        construct=cut.construct,
+        api=cut.api,
+        starved=names,
+        scope=scope,
+        loss=span_of(root.site),
+        differentiable=cut.differentiable,
+    )
+
+
+def starvation(judgements: list[Judgement]) -> list[facts.Fact]:
+    """Modules that live in no loss of the whole program although an optimizer is to train them."""
+    live = {key for j in judgements for key in j.live}
+    found: dict[tuple[int, int], tuple[Starved, Cut, Trail | None, set[Obj]]] = {}
+    for judgement in judgements:
+        if judgement.truncated:
+            continue
+        for item in judgement.starved:
+            if item.source.key in live:
+                continue
+            for cut, trail in item.cuts:
+                entry = found.setdefault((id(cut), id(item.run)), (item, cut, trail, set()))
+                entry[3].add(item.source)
+    result: list[facts.Fact] = []
+    for item, cut, trail, sources in found.values():
+        confidence = Confidence.LOW if cut.guarded or all(_noted(s, "%pretrained") for s in sources) else Confidence.MEDIUM
+        if cut.is_region and cut.construct == "decorator" and not cut.guarded:
+            confidence = Confidence.HIGH if not any(_noted(s, "%pretrained") for s in sources) else Confidence.MEDIUM
+        if all(s.attrs.get("%mode") == "eval" for s in sources):
+            confidence = Confidence.LOW
+        result.append(_severed(item.run, item.root, cut, trail, names_of(item.run, sources), "module", confidence))
+    return result
+
+
+def _round_trips(run: Run, root: Root, terms: tuple[Value, ...], judgement: Judgement) -> None:
+    loss = span_of(root.site)
+    for mark in {id(m): m for t in terms for m in t.marks if t.live or t.dead}.values():
+        where = span_of(mark.site)
+        path = (Step(loss, "the loss is computed from it"), Step(where, f"`{mark.api}` moves a tensor that carries gradient to the CPU"))
+        confidence = Confidence.MEDIUM
+        judgement.facts.append(facts.DeviceRoundTrip(where, confidence, path, api=mark.api, loss=loss))
+
+
+def _judge_modes(run: Run, judgement: Judgement) -> None:
+    watch = run.watch
+    by_freeze: dict[int, tuple[object, list[Obj]]] = {}
+    reset = {leaf for leaf, _, _ in watch.confirmed_resets}
+    for leaf, note in watch.confirmed_drift:
+        if leaf in watch.unfrozen or leaf in reset or _is_copy(leaf, watch.copies):
+            continue
+        by_freeze.setdefault(id(note.site.node), (note, []))[1].append(leaf)
+    for note, leaves in by_freeze.values():
+        unique = source_sort(set(leaves))
+        certain = all(leaf.kind == "library" for leaf in unique)
+        where = span_of(note.site)  # type: ignore[attr-defined]
+        names = tuple(dict.fromkeys(leaf.name() for leaf in unique))
+        holder = common_holder(unique)
+        path = (
+            Step(where, f"`{holder}` is frozen here, its parameters only"),
+            *(Step(span_of(leaf.site), f"`{leaf.name()}` keeps running statistics") for leaf in unique[:3] if leaf.site is not None),
+        )
+        judgement.facts.append(
+            facts.FrozenNormTraining(
+                where, Confidence.HIGH if certain else Confidence.MEDIUM, path, module=holder, norms=names, certain=certain
+            )
+        )
+    by_eval: dict[int, tuple[object, object, list[Obj]]] = {}
+    for leaf, off, on in watch.confirmed_resets:
+        if leaf in watch.unfrozen:
+            continue
+        by_eval.setdefault(id(off.site.node), (off, on, []))[2].append(leaf)
+    for off, on, leaves in by_eval.values():
+        unique = source_sort(set(leaves))
+        where, back = span_of(off.site), span_of(on.site)  # type: ignore[attr-defined]
+        top = off.top  # type: ignore[attr-defined]
+        name = top.name() if top is not None else common_holder(unique)
+        path = (
+            Step(back, "train() puts every part back into train mode"),
+            Step(where, f"`{name}` is put into eval mode here, once"),
+        )
+        certain = all(leaf.kind == "library" for leaf in unique)
+        judgement.facts.append(
+            facts.FrozenModeReset(where, Confidence.HIGH if certain else Confidence.MEDIUM, path, module=name, train=back)
+        )
+
+
+# -- words -----------------------------------------------------------------------------------------------------------------
+
+
+def story(root: Root, trail: Trail | None, cut: Cut, names: Iterable[str]) -> tuple[Step, ...]:
+    """The path of the gradient that is missing: from the loss, back step by step, to the cut and what lies behind it."""
+    steps = [Step(span_of(root.site), "the loss is returned to the framework" if root.returned else "backward starts here")]
+    here = trail
+    last = steps[0].span
+    while here is not None:
+        where = span_of(here.site)
+        if (where.file, where.line) != (last.file, last.line):
+            steps.append(Step(where, here.text))
+            last = where
+        here = here.before
+    if len(steps) > MAX_STEPS:
+        steps = [*steps[: MAX_STEPS // 2], *steps[-MAX_STEPS // 2 :]]
+    behind = ", ".join(f"`{name}`" for name in list(names)[:4])
+    steps.append(Step(span_of(cut.site), f"{cut.api} cuts the gradient here; behind it: {behind}"))
+    return tuple(steps)
+
+
+def span_of(site: Site) -> Span:
+    """The span that facts give a node: a ``with`` statement only up to its last item."""
+    node = site.node
+    if isinstance(node, ast.With | ast.AsyncWith):
+        whole = site.file.span(node)
+        last = node.items[-1]
+        end = site.file.span(last.optional_vars or last.context_expr)
+        return Span(whole.file, whole.line, whole.column, end.end_line, end.end_column)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        whole = site.file.span(node)
+        column = whole.column
+        return Span(whole.file, whole.line, column, whole.line, column + len("def ") + len(node.name))
+    return site.file.span(node)
+
+
+def common_holder(parts: list[Obj]) -> str:
+    """The name of the smallest thing that holds all parts."""
+    chains = []
+    for part in parts:
+        chain = [part]
+        while (chain[-1].owner is not None or chain[-1].parent is not None) and len(chain) < 30:
+            chain.append(chain[-1].owner[0] if chain[-1].owner is not None else chain[-1].parent)  # type: ignore[arg-type]
+        chains.append(chain)
+    if not chains:
+        return "the module"
+    for candidate in chains[0]:
+        if all(candidate in chain for chain in chains):
+            return candidate.name() or _class_name(candidate)
+    return parts[0].name() or _class_name(parts[0])
+
+
+def _class_name(obj: Obj) -> str:
+    if obj.cls is not None:
+        return obj.cls.name
+    if obj.row is not None:
+        return obj.row.name.rpartition(".")[2]
+    return "the module"
+
+
+def names_of(run: Run, sources: Iterable[Obj]) -> tuple[str, ...]:
+    """Names for starved sources: a module where all it has starves, else the parts."""
+    left = set(sources)
+    named: list[str] = []
+    for source in source_sort(left):
+        best = source
+        here = source
+        for _ in range(20):
+            if here.owner is None:
+                break
+            holder = here.owner[0]
+            if not may_be_module(run, holder):
+                break
+            own = {p for _, p in walk(run, holder) if has_own_parameters(p) and frozen(p) is not True}
+            if own and own <= left:
+                if holder.owner is not None or holder.label:
+                    best = holder
+                here = holder
+            else:
+                break
+        name = best.name() or _class_name(best)
+        if name not in named:
+            named.append(name)
+    return tuple(named)

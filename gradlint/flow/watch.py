@@ -1,0 +1,575 @@
+"""What a run observes: back-propagation, freezing, modes, optimizers, in the order they happen.
+
+The observations are turned into facts here where order decides (optimizers, modes) and in ``verdicts`` where liveness does.
+Observations made in different arms of one branch never meet: each carries the path of branch arms that led to it.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from typing import TYPE_CHECKING, NamedTuple
+
+from gradlint.core import Confidence, Step
+from gradlint.flow import facts
+from gradlint.flow.heap import Obj, Parameter, ParamSet, source_sort
+from gradlint.flow.lattice import OBJECT, TENSOR, UNKNOWN, Site, Value
+
+if TYPE_CHECKING:
+    from gradlint.flow.classes import FunctionInfo
+    from gradlint.flow.run import Run
+    from gradlint.knowledge import Row
+    from gradlint.survey.source import SourceFile
+
+Path = tuple[tuple[int, int], ...]
+
+
+class OptimizerState(NamedTuple):
+    """What an optimizer holds: its parameters, where it was built, and what it does to a parameter without a gradient.
+
+    ``opaque``: it may hold more than is known.  ``decays``: momentum or weight decay may move what has a gradient no longer.
+    ``skips_none``: it leaves parameters alone whose gradient is None.
+    """
+
+    params: tuple[Parameter, ...]
+    site: Site
+    serial: int
+    opaque: bool
+    decays: bool
+    skips_none: bool
+
+
+class Note:
+    """A place remembered on an object, with the object the operation was called on."""
+
+    __slots__ = ("site", "top")
+
+    def __init__(self, site: Site, top: Obj | None = None) -> None:
+        self.site = site
+        self.top = top
+
+
+class Root(NamedTuple):
+    """One back-propagation: the loss, where, and which of its sources were frozen then."""
+
+    value: Value
+    site: Site
+    path: Path
+    frozen: dict[Obj, object]
+    returned: bool
+    targets: list[Obj]
+
+
+class Pending(NamedTuple):
+    """Something done to parameters that matters only if an optimizer steps afterwards."""
+
+    kind: str
+    site: Site
+    optimizer: Obj
+    parts: tuple[Obj, ...]
+    path: Path
+    gradients: bool
+    names: tuple[str, ...] = ()
+    staged: bool = False
+
+
+class Watch:
+    """The observations of one run."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.entry_file: SourceFile | None = None
+        self.symbolic = False
+        self.path: list[tuple[int, int]] = []
+        self.branches = 0
+        self.roots: list[Root] = []
+        self.optimizers: list[Obj] = []
+        self.opaque_optimizers: list[Obj] = []
+        self.pending: list[Pending] = []
+        self.facts: list[facts.Fact] = []
+        self.executed: set[ast.AST] = set()
+        self.unfrozen: set[Obj] = set()
+        self.copies: set[Obj] = set()
+        self.gradients_alive = False
+        self.trained = False
+        self.drifting: list[tuple[Obj, Note, Path]] = []
+        self.resets: list[tuple[Obj, Note, Note, Path]] = []
+        self.confirmed_drift: list[tuple[Obj, Note]] = []
+        self.confirmed_resets: list[tuple[Obj, Note, Note]] = []
+        self._arguments: dict[tuple[object, ...], Value] = {}
+        self._loop_depth = 0
+
+    # -- paths ---------------------------------------------------------------------------------------------------------
+
+    def here(self) -> Path:
+        return tuple(self.path)
+
+    @staticmethod
+    def compatible(first: Path, second: Path) -> bool:
+        """Whether two observations can belong to one execution."""
+        arms = dict(first)
+        return all(arms.get(branch, arm) == arm for branch, arm in second)
+
+    # -- small events --------------------------------------------------------------------------------------------------
+
+    def allocated(self, obj: Obj) -> None:
+        pass
+
+    def entered(self, info: FunctionInfo) -> None:
+        self.executed.add(info.node)
+
+    def loop_entered(self, node: ast.AST) -> None:
+        self._loop_depth += 1
+
+    def loop_left(self, node: ast.AST) -> None:
+        self._loop_depth -= 1
+
+    def argument(self, info: FunctionInfo, name: str) -> Value:
+        """The value of a parameter that nobody passed: an object of its own, the same throughout the run."""
+        key = ("argument", info.file.path, info.qualname, name)
+        found = self._arguments.get(key)
+        if found is None:
+            found = self._arguments[key] = Value(UNKNOWN, refs=(Obj("opaque", key, label=name),), opaque=True)
+        return found
+
+    def parameters_taken(self, obj: Obj) -> None:
+        obj.attrs["%evidence"] = True
+
+    def opaque_called(self, obj: Obj, arguments: int) -> None:
+        obj.attrs["%called_with"] = max(arguments, obj.attrs.get("%called_with", 0))
+
+    def loaded(self, obj: Obj, state: Value) -> None:
+        for item in state.refs:
+            if isinstance(item, Obj) and "%state_of" in item.attrs and item.attrs["%state_of"] is not obj:
+                self.copies.add(obj)
+
+    def wrapped(self, obj: Obj, row: Row, node: ast.AST) -> None:
+        pass
+
+    def gradients_cleared(self, entries: tuple[Parameter, ...]) -> None:
+        owners = {e.owner for e in entries}
+        self.pending = [p for p in self.pending if not (p.kind == "freeze" and set(p.parts) <= owners)]
+
+    # -- plain text faults ---------------------------------------------------------------------------------------------
+
+    def statement(self, node: ast.Expr) -> None:
+        """Expressions that stand alone: methods that are not called, comparisons that were meant to assign."""
+        from gradlint.flow.expressions import evaluate
+
+        inner = node.value
+        if isinstance(inner, ast.Attribute) and inner.attr in UNCALLED:
+            receiver = evaluate(self.run, inner.value)
+            kind = self._receiver_kind(receiver, inner.attr)
+            if kind:
+                self._fact(facts.UncalledMethod, inner, Confidence.HIGH if kind != "unknown" else Confidence.MEDIUM, receiver=kind, method=inner.attr)
+        elif isinstance(inner, ast.Compare) and len(inner.ops) == 1 and isinstance(inner.ops[0], ast.Eq):
+            left, right = inner.left, inner.comparators[0]
+            if isinstance(left, ast.Attribute) and left.attr == "requires_grad" and isinstance(right, ast.Constant):
+                receiver = evaluate(self.run, left.value)
+                self._fact(
+                    facts.MisspelledGradAttribute,
+                    node,
+                    Confidence.HIGH,
+                    written="requires_grad ==",
+                    right="requires_grad",
+                    form="comparison",
+                    on_module=self._is_module(receiver),
+                )
+
+    def _receiver_kind(self, value: Value, method: str) -> str:
+        from gradlint.flow import modules
+
+        run = self.run
+        for item in value.refs:
+            if isinstance(item, Obj):
+                if modules.find_method(run, item, method) is not None and not modules.is_module(run, item):
+                    info = modules.find_method(run, item, method)
+                    return "" if info is not None and info.decorated_with("property", "cached_property") else "unknown"
+                if modules.is_optimizer(run, item):
+                    return "optimizer" if method in ("step", "zero_grad") else ""
+                if modules.is_module(run, item):
+                    return "module" if method in ("train", "eval", "zero_grad") else ""
+                if "%scheduler" in item.attrs:
+                    return "scheduler" if method == "step" else ""
+                if item.kind == "opaque":
+                    return "unknown" if method in UNCALLED else ""
+                if item.kind == "leaf":
+                    return "tensor" if method == "backward" else ""
+        if value.kind == TENSOR or value.live:
+            return "tensor" if method in ("backward", "detach_") else ""
+        return "unknown" if not value.refs and value.kind == UNKNOWN else ""
+
+    def _is_module(self, value: Value) -> bool:
+        from gradlint.flow import modules
+
+        return any(isinstance(item, Obj) and modules.is_module(self.run, item) for item in value.refs)
+
+    def attribute_stored(self, holder: Value, name: str, value: Value, node: ast.AST) -> None:
+        """Assignments to gradient attributes that do not do what they say."""
+        if "grad" not in name and "requires" not in name:
+            return
+        from gradlint.flow import modules
+
+        run = self.run
+        flag = bool(value.const) if value.is_const and isinstance(value.const, bool | int) else None
+        if name == "requires_grad":
+            for item in holder.refs:
+                if isinstance(item, Obj) and modules.is_module(run, item) and not self._defines(item, name):
+                    confidence = Confidence.HIGH if item.kind != "opaque" else Confidence.MEDIUM
+                    self._fact(facts.ModuleFlagAssigned, node, confidence, module=item.name() or "the module", value=flag)
+                    return
+            return
+        written = name
+        if name == "requires_grad_":
+            form = "method"
+        elif misspelled(name):
+            form = "attribute"
+        else:
+            return
+        is_module = self._is_module(holder)
+        is_parameter = any(isinstance(item, ParamSet) for item in holder.refs) or any(
+            isinstance(item, Obj) and item.kind == "leaf" for item in holder.refs
+        )
+        unknown = form == "method" and bool(holder.refs) and not any(isinstance(i, Obj) and i.kind == "instance" for i in holder.refs)
+        if not (is_module or is_parameter or unknown) or (form == "attribute" and flag is None):
+            return
+        if is_module and any(isinstance(i, Obj) and (self._defines(i, name) or self._is_self(node)) for i in holder.refs):
+            return
+        confidence = Confidence.HIGH if is_module or is_parameter else Confidence.MEDIUM
+        self._fact(
+            facts.MisspelledGradAttribute, node, confidence, written=written, right="requires_grad", form=form, on_module=is_module
+        )
+
+    def _is_self(self, node: ast.AST) -> bool:
+        target = node.targets[0] if isinstance(node, ast.Assign) else None
+        return isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self"
+
+    def _defines(self, item: Obj, name: str) -> bool:
+        from gradlint.flow import modules
+
+        if item.cls is None:
+            return False
+        return (
+            modules.find_method(self.run, item, name) is not None
+            or modules.find_method(self.run, item, f"{name}.setter") is not None
+            or self.run.program.class_value(self.run, item.cls, name) is not None
+        )
+
+    # -- back-propagation ----------------------------------------------------------------------------------------------
+
+    def backward(self, value: Value, node: ast.AST, *, returned: bool = False) -> None:
+        """A loss is back-propagated (or handed to a framework that will)."""
+        from gradlint.flow.modules import frozen
+
+        self.gradients_alive = True
+        path = self.here()
+        for leaf, note, at in self.drifting:
+            if self.compatible(at, path):
+                self.confirmed_drift.append((leaf, note))
+        for leaf, off, on, at in self.resets:
+            if self.compatible(at, path):
+                self.confirmed_resets.append((leaf, off, on))
+        self.drifting, self.resets = [], []
+        states = {source: frozen(source) for term in value.summands() for source in (*term.live, *(s for s, _ in term.dead))}
+        site = self.run.site(node)
+        if returned:
+            site = Site(self.file_of(node) or site.file, node)
+        for known in self.roots:
+            if known.site.node is node and known.value is value:
+                return
+        if len(self.roots) < 400:
+            self.roots.append(Root(value, site, path, states, returned, []))
+
+    def file_of(self, node: ast.AST) -> SourceFile | None:
+        return self.run.program.file_of_function(node)
+
+    # -- optimizers ----------------------------------------------------------------------------------------------------
+
+    def optimizer_built(self, obj: Obj, node: ast.AST) -> None:
+        state: OptimizerState = obj.attrs["%optimizer"]
+        for entry in state.params:
+            entry.owner.attrs["%evidence"] = True
+        # built again at the same place: the old one is gone
+        rebuilt = {id(o) for o in self.optimizers if o.key == obj.key}
+        self.optimizers = [o for o in self.optimizers if id(o) not in rebuilt]
+        self.pending = [p for p in self.pending if id(p.optimizer) not in rebuilt]
+        self.optimizers.append(obj)
+        held = {e.owner for e in state.params}
+        self.pending = [p for p in self.pending if not (p.kind in ("unfreeze", "replace") and any(part in held for part in p.parts))]
+
+    def opaque_optimizer(self, obj: Obj) -> None:
+        """An optimizer (or something that steps) whose parameters are not known."""
+        if obj not in self.opaque_optimizers:
+            self.opaque_optimizers.append(obj)
+
+    def group_added(self, obj: Obj) -> None:
+        state: OptimizerState = obj.attrs["%optimizer"]
+        held = {e.owner for e in state.params}
+        self.pending = [p for p in self.pending if not (p.kind in ("unfreeze", "replace") and (any(part in held for part in p.parts) or state.opaque))]
+
+    def _promote(self, obj: Obj) -> bool:
+        """What unknown code made of parameters, and then steps, is an optimizer over them."""
+        candidate = obj.attrs.get("%candidate")
+        if not candidate or "%optimizer" in obj.attrs:
+            return "%optimizer" in obj.attrs
+        assert obj.site is not None
+        obj.attrs["%optimizer"] = OptimizerState(candidate, obj.site, obj.serial, True, True, True)
+        self.optimizers.append(obj)
+        for entry in candidate:
+            entry.owner.attrs["%evidence"] = True
+        return True
+
+    def stepped(self, obj: Obj, node: ast.AST) -> None:
+        """An optimizer steps: what was done to its parameters behind its back takes effect."""
+        from gradlint.flow.modules import frozen
+
+        if not self._promote(obj):
+            self.opaque_optimizer(obj)
+            return
+        path = self.here()
+        for root in reversed(self.roots):
+            if obj in root.targets or (root.targets and root is not self.roots[-1]):
+                break
+            root.targets.append(obj)
+        left: list[Pending] = []
+        for item in self.pending:
+            if item.optimizer is not obj or not self.compatible(item.path, path):
+                left.append(item)
+                continue
+            if item.kind == "freeze":
+                parts = tuple(p for p in item.parts if frozen(p) is True and p not in self.unfrozen)
+                if parts:
+                    self._frozen_in_optimizer(item, parts, obj, node)
+            elif item.kind == "unfreeze":
+                parts = tuple(p for p in item.parts if not self.covered(p))
+                if parts:
+                    self._outside_optimizer(facts.UnfrozenAfterOptimizer, item, parts, obj, node)
+            elif item.kind == "replace":
+                parts = tuple(p for p in item.parts if not self.covered(p, strictly=True))
+                if parts:
+                    self._outside_optimizer(facts.ReplacedAfterOptimizer, item, parts, obj, node)
+        self.pending = left
+
+    def zeroed(self, obj: Obj, node: ast.AST, *, keeps: bool) -> None:
+        if not keeps:
+            self.gradients_alive = False
+            self.pending = [p._replace(gradients=False) if p.gradients else p for p in self.pending]
+
+    def covered(self, part: Obj, *, strictly: bool = False) -> bool:
+        """Whether some optimizer holds a part."""
+        return any(self.holds(o.attrs["%optimizer"], part) for o in self.optimizers) or bool(
+            self.opaque_optimizers and not strictly and not self.optimizers
+        )
+
+    @staticmethod
+    def holds(state: OptimizerState, part: Obj) -> bool:
+        """Whether an optimizer holds a part, itself or through the opaque object it was read from."""
+        here: Obj | None = part
+        while here is not None:
+            if any(e.owner is here for e in state.params):
+                return True
+            here = here.parent if here.kind == "opaque" else None
+        return False
+
+    # -- freezing ------------------------------------------------------------------------------------------------------
+
+    def froze(self, entries: tuple[Parameter, ...], trains: bool | None, changed: list[Obj], node: ast.AST) -> None:
+        """Parameters were frozen or unfrozen."""
+        from gradlint.flow.modules import frozen
+
+        run = self.run
+        note = Note(run.site(node))
+        path = self.here()
+        owners = list(dict.fromkeys(e.owner for e in entries))
+        if trains is False:
+            for owner in owners:
+                run.heap.write(owner, "%froze_at", note)
+            hits = [o for o in owners if frozen(o) is True]
+            for optimizer in self.optimizers:
+                state: OptimizerState = optimizer.attrs["%optimizer"]
+                held = tuple(o for o in hits if o in changed and self.holds(state, o))
+                if held:
+                    self.pending.append(
+                        Pending("freeze", note.site, optimizer, held, path, self.gradients_alive, staged=bool(self.roots))
+                    )
+        elif trains is True:
+            for owner in owners:
+                if owner in changed:
+                    self.unfrozen.add(owner)
+            fresh = [o for o in changed if o in owners]
+            self.pending = [p for p in self.pending if not (p.kind == "freeze" and any(o in p.parts for o in fresh))]
+            outside = tuple(o for o in fresh if not self.covered(o))
+            if outside and not self.opaque_optimizers:
+                for optimizer in self.optimizers:
+                    state = optimizer.attrs["%optimizer"]
+                    if not state.opaque and self._related(state, outside):
+                        self.pending.append(Pending("unfreeze", note.site, optimizer, outside, path, False))
+                        break
+
+    def _related(self, state: OptimizerState, parts: tuple[Obj, ...]) -> bool:
+        """Whether an optimizer holds something of the same model as ``parts``."""
+        tops = {self._top(e.owner) for e in state.params}
+        return any(self._top(p) in tops for p in parts)
+
+    @staticmethod
+    def _top(obj: Obj) -> Obj:
+        here, count = obj, 0
+        while count < 30 and (here.owner is not None or here.parent is not None):
+            here = here.owner[0] if here.owner is not None else here.parent  # type: ignore[assignment]
+            count += 1
+        return here
+
+    def part_stored(self, obj: Obj, name: str, value: Value, node: ast.AST) -> None:
+        """A module or parameter is put into a module: does an optimizer hold the old one, or the module, already?"""
+        from gradlint.flow import modules
+
+        run = self.run
+        fresh: list[Obj] = []
+        for item in value.refs:
+            if isinstance(item, Obj):
+                if item.kind == "leaf" and "%parameter" in item.attrs:
+                    fresh.append(item)
+                elif item.kind in ("library", "instance") and modules.is_module(run, item):
+                    fresh.extend(e.owner for e in modules.parameters(run, item))
+        if not fresh or not self.optimizers:
+            return
+        old = obj.attrs.get(name)
+        old_parts = {
+            e.owner
+            for r in (old.refs if isinstance(old, Value) else ())
+            if isinstance(r, Obj) and r not in value.refs
+            for e in (modules.parameters(run, r) if r.kind != "leaf" else (Parameter(r, name),))
+        }
+        mine = {e.owner for e in modules.parameters(run, obj)} | ({obj} if obj.kind == "opaque" else set())
+        for optimizer in self.optimizers:
+            state: OptimizerState = optimizer.attrs["%optimizer"]
+            if state.opaque and not state.params:
+                continue
+            newer = tuple(dict.fromkeys(f for f in fresh if not self.covered(f, strictly=True) or f.serial > state.serial))
+            newer = tuple(f for f in newer if not any(e.owner is f for e in state.params))
+            if not newer:
+                continue
+            if any(self.holds(state, p) for p in (old_parts or mine)):
+                label = f"{obj.name()}.{name}" if obj.name() else name
+                self.pending.append(Pending("replace", run.site(node), optimizer, newer, self.here(), False, (label,)))
+                return
+
+    def parts_injected(self, obj: Obj, node: ast.AST) -> None:
+        """A library adds trainable parts to a module."""
+        for optimizer in self.optimizers:
+            state: OptimizerState = optimizer.attrs["%optimizer"]
+            if self.holds(state, obj):
+                part = Obj("opaque", ("injected", id(node)), label="adapters")
+                self.pending.append(Pending("replace", self.run.site(node), optimizer, (part,), self.here(), False, (obj.name(),)))
+
+    def _frozen_in_optimizer(self, item: Pending, parts: tuple[Obj, ...], obj: Obj, node: ast.AST) -> None:
+        state: OptimizerState = obj.attrs["%optimizer"]
+        moves = item.gradients or not state.skips_none
+        confidence = Confidence.HIGH if moves else Confidence.LOW if item.staged else Confidence.MEDIUM
+        self._order_fact(facts.FrozenAfterOptimizer, item, parts, state, node, confidence, moves=moves)
+
+    def _outside_optimizer(self, kind: type, item: Pending, parts: tuple[Obj, ...], obj: Obj, node: ast.AST) -> None:
+        state: OptimizerState = obj.attrs["%optimizer"]
+        self._order_fact(kind, item, parts, state, node, Confidence.HIGH if not state.opaque else Confidence.MEDIUM)
+
+    def _order_fact(
+        self, kind: type, item: Pending, parts: tuple[Obj, ...], state: OptimizerState, node: ast.AST, confidence: Confidence, **more: object
+    ) -> None:
+        from gradlint.flow.verdicts import names_of, span_of
+
+        names = item.names or names_of(self.run, parts)
+        what = ", ".join(f"`{name}`" for name in names)
+        built, step = span_of(state.site), span_of(self.run.site(node))
+        done = {"freeze": "is frozen here", "unfreeze": "is unfrozen here", "replace": "is put in here"}[item.kind]
+        path = (Step(step, "the optimizer steps"), Step(span_of(item.site), f"{what} {done}"), Step(built, "the optimizer was built before that"))
+        self.facts.append(kind(span_of(item.site), confidence, path, optimizer=built, step=step, parts=tuple(names), **more))
+
+    # -- modes ---------------------------------------------------------------------------------------------------------
+
+    def mode_set(self, obj: Obj, mode: str, node: ast.AST, top: Obj) -> None:
+        """A module is put into train or eval mode, itself or through ``top``."""
+        run = self.run
+        if mode == "eval":
+            run.heap.write(obj, "%eval_at", Note(run.site(node), top))
+            if obj.attrs.get("%reset_at") is not None:
+                run.heap.write(obj, "%reset_at", None)
+        elif mode == "train":
+            note = obj.attrs.get("%eval_at")
+            if isinstance(note, Note) and note.top is not None and note.top is not top and self._within(note.top, top):
+                run.heap.write(obj, "%reset_at", Note(run.site(node), top))
+            elif note is not None:
+                run.heap.write(obj, "%eval_at", None)
+
+    @staticmethod
+    def _within(part: Obj, whole: Obj) -> bool:
+        here: Obj | None = part
+        for _ in range(30):
+            if here is None:
+                return False
+            if here.owner is not None:
+                here = here.owner[0]
+            else:
+                here = here.parent
+            if here is whole:
+                return True
+        return False
+
+    def forward(self, obj: Obj, node: ast.AST) -> None:
+        """A layer runs: does it keep statistics that should stand still, or drop what should be left alone?"""
+        from gradlint.flow.modules import frozen, mode_of
+
+        norm = obj.row.get("norm") if obj.row is not None and obj.kind == "library" else obj.attrs.get("%norm")
+        dropout = obj.row.get("dropout") is True if obj.row is not None else False
+        if norm not in ("batch", "sync", "maybe") and not dropout:
+            return
+        if mode_of(obj) != "train" or (obj.row is not None and obj.attrs.get("%symbolic")):
+            return
+        path = self.here()
+        reset = obj.attrs.get("%reset_at")
+        off = obj.attrs.get("%eval_at")
+        state = frozen(obj)
+        if isinstance(reset, Note) and isinstance(off, Note):
+            meant = state is True or (norm in ("batch", "sync") and off.top is obj) or (dropout and self._frozen_around(obj))
+            if meant:
+                self.resets.append((obj, off, reset, path))
+            return
+        if norm in ("batch", "sync", "maybe") and state is True:
+            note = obj.attrs.get("%froze_at") or self._inherited(obj, "%froze_at")
+            if isinstance(note, Note):
+                self.drifting.append((obj, note, path))
+
+    def _frozen_around(self, obj: Obj) -> bool:
+        from gradlint.flow import modules
+
+        top = obj.owner[0] if obj.owner is not None else None
+        if top is None:
+            return False
+        parts = [p for _, p in modules.walk(self.run, top) if modules.has_own_parameters(p)]
+        return bool(parts) and all(modules.frozen(p) is True for p in parts)
+
+    @staticmethod
+    def _inherited(obj: Obj, key: str) -> object:
+        here = obj.parent
+        while here is not None:
+            if key in here.attrs:
+                return here.attrs[key]
+            here = here.parent
+        return None
+
+    # -- facts ---------------------------------------------------------------------------------------------------------
+
+    def _fact(self, kind: type, node: ast.AST, confidence: Confidence, **fields: object) -> None:
+        from gradlint.flow.verdicts import span_of
+
+        self.facts.append(kind(span_of(self.run.site(node)), confidence, (), **fields))
+
+
+UNCALLED = frozenset(("train", "eval", "step", "zero_grad", "backward"))
+
+
+def misspelled(name: str) -> bool:
+    """Whether an attribute name is a slip of ``requires_grad``."""
+    if name in ("requires_grad", "requires_grad_") or name.startswith("_"):
+        return False
+    bare = name.lower().replace("_", "")
+    return difflib.SequenceMatcher(None, bare, "requiresgrad").ratio() >= 0.87
