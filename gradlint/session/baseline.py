@@ -19,6 +19,7 @@ from typing import Any
 from gradlint.core import Finding
 from gradlint.session.config import ConfigError
 from gradlint.session.files import write_text
+from gradlint.survey.lexical import layout
 from gradlint.survey.source import SourceFile
 
 _VERSION = 1
@@ -49,26 +50,38 @@ def entries(findings: Sequence[Finding], sources: Mapping[str, SourceFile], root
         root: the folder that paths are relative to.
     """
     seen: Counter[tuple[str, ...]] = Counter()
-    scopes: dict[str, list[tuple[int, int, str]]] = {}
+    described: dict[str, _Described] = {}
     found: dict[Finding, Entry] = {}
     for finding in findings:
         source = sources.get(finding.span.file)
         path, symbol, line = finding.span.file, "", ""
         if source is not None:
+            if source.path not in described:
+                described[source.path] = _Described(source)
             path = relative(source.location, root)
-            if source.path not in scopes:
-                scopes[source.path] = list(_scopes(source.tree.body)) if source.tree else []
-            at = finding.span.line
-            inside = [scope for scope in scopes[source.path] if scope[0] <= at <= scope[1]]
-            symbol = inside[-1][2] if inside else ""
-            if at <= len(source.lines):
-                line = " ".join(source.lines[at - 1].partition("# gradlint:")[0].split())
+            symbol, line = described[source.path].at(finding.span.line)
         key = (path, finding.code, symbol, line)
         seen[key] += 1
         text = "\0".join((*key, str(seen[key])))
         fingerprint = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
         found[finding] = Entry(fingerprint, path, finding.code, finding.name, symbol, line)
     return found
+
+
+class _Described:
+    """What tells the lines of a file: the functions and classes they are in, and their text without comment or spacing."""
+
+    def __init__(self, source: SourceFile) -> None:
+        self._lines = source.lines
+        self._scopes = list(_scopes(source.tree.body)) if source.tree else []
+        self._comments = {comment.line: comment.column for comment in layout(source.text).comments}
+
+    def at(self, line: int) -> tuple[str, str]:
+        """The qualified name around a line, and the line's text."""
+        symbol = next((name for first, last, name in reversed(self._scopes) if first <= line <= last), "")
+        text = self._lines[line - 1] if line <= len(self._lines) else ""
+        code = text[: self._comments[line] - 1] if line in self._comments else text
+        return symbol, " ".join((code.strip() or text).split())
 
 
 def relative(location: Path, root: Path) -> str:

@@ -445,8 +445,8 @@ def _faults(value: Any, schema: Mapping[str, Any], keys: tuple[str, ...]) -> Ite
         yield keys, f"{name} must be one of {', '.join(schema['enum'])}{suggestion(value, schema['enum'])}"
     elif wanted == "array":
         for entry in value:
-            for _, message in _faults(entry, schema["items"], keys):
-                yield keys, message if schema["items"]["type"] == "object" else f"{name} must be a list{_of(schema)}"
+            for inner, message in _faults(entry, schema["items"], keys):
+                yield (inner, message) if schema["items"]["type"] == "object" else (keys, f"{name} must be a list{_of(schema)}")
     elif wanted == "object":
         named: Mapping[str, Any] = schema.get("properties", {})
         for missing in set(schema.get("required", ())) - set(value):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gc
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradlint.core import Confidence, Finding, RuleSpec
+from gradlint.rules import specs
 from gradlint.session import baseline, cache
 from gradlint.session.config import Config, ConfigError, check_selectors, matches
 from gradlint.session.connected import connected
@@ -28,13 +29,12 @@ from gradlint.session.fixes import (
 from gradlint.session.report import Note, Report
 from gradlint.session.suppression import complaints, ignore_edits, read_suppressions
 from gradlint.survey.discover import Selection, absolute, select, shown
-from gradlint.survey.source import SourceFile, from_bytes, from_text, read
+from gradlint.survey.source import Problem, SourceFile, from_bytes, from_text, read
 
 if TYPE_CHECKING:
     from gradlint.flow.facts import Fact
-    from gradlint.syntax.rule import Rule
 
-SYNTAX = "GRD001"
+INTERNAL, SYNTAX = "GRD000", "GRD001"
 _OWN = "GRD00"  # the rules about the files and comments themselves: no facts bring a file to them
 
 
@@ -65,6 +65,8 @@ def analyze(
     """
     run = _Run(config, cwd or Path.cwd(), overlay or {})
     selection = run.select(paths)
+    if not _plain(config):
+        check_selectors(config, specs())
     if fixing is not None:
         return _fixed(run, selection, fixing)
     return run.report(selection, use_cache=use_cache and not overlay)
@@ -240,7 +242,8 @@ class _Run:
             fingerprints,
             stale=stale,
         )
-        if use_cache and not outcome.notes:  # a pass with internal trouble is not worth keeping
+        whole = not outcome.notes and not any(finding.code == INTERNAL for finding in findings)
+        if use_cache and whole:  # a pass with internal trouble is not worth keeping
             kept = cache.Result(findings, tuple(fingerprints[f] for f in findings), report.suppressed, baselined, stale)
             cache.store(self.config, name, kept)
         return report
@@ -291,8 +294,8 @@ class _Run:
         with _without_collector():
             sources = self._read(selection, contents or {})
             checked = {shown(path, self.cwd): sources[path] for path in selection.checked}
-            facts = self._facts(list(sources.values()), notes)
-            findings, suppressed, ran = self._check(checked, facts, notes)
+            facts, troubles = self._facts(list(sources.values()), notes)
+            findings, suppressed, ran = self._check(checked, facts, troubles, notes)
             entries = baseline.entries(findings, checked, self.config.root)
         if not selection.checked:
             notes.append(Note("warning", "There are no Python files here to check."))
@@ -324,8 +327,10 @@ class _Run:
                 sources[path] = self._parsed[path] = from_bytes(data, path, name) if data else read(path, name)
         return sources
 
-    def _facts(self, sources: Sequence[SourceFile], notes: list[Note]) -> dict[str, list[Fact]]:
-        """What the flow analysis says, by shown path."""
+    def _facts(
+        self, sources: Sequence[SourceFile], notes: list[Note]
+    ) -> tuple[dict[str, list[Fact]], dict[str, list[Problem]]]:
+        """What the flow analysis says, and where it failed, by shown path."""
         from gradlint.flow import analyze as analyze_flow
         from gradlint.knowledge import KnowledgeError
         from gradlint.knowledge import load as load_knowledge
@@ -335,49 +340,50 @@ class _Run:
         except (KnowledgeError, OSError) as error:
             raise ConfigError(str(error)) from None
         facts: dict[str, list[Fact]] = defaultdict(list)
+        troubles: dict[str, list[Problem]] = defaultdict(list)
         readable = [source for source in sources if source.tree is not None]
         options = {"roots": self.config.roots} if self.config.roots else {}
         try:
             analysis = analyze_flow(readable, knowledge, **options)
         except Exception as error:
             notes.append(_trouble("error", "the analysis of the whole project", "", error))
-            return facts
+            return facts, troubles
         for problem in analysis.problems:
-            message = f"{problem.message} {problem.help}".strip()
-            notes.append(Note("warning", message, str(problem.span)))
+            troubles[problem.span.file].append(problem)
         for fact in analysis.facts:
             facts[fact.span.file].append(fact)
-        return facts
+        return facts, troubles
 
     def _check(
-        self, sources: Mapping[str, SourceFile], facts: Mapping[str, Sequence[Fact]], notes: list[Note]
+        self,
+        sources: Mapping[str, SourceFile],
+        facts: Mapping[str, Sequence[Fact]],
+        troubles: Mapping[str, Sequence[Problem]],
+        notes: list[Note],
     ) -> tuple[tuple[Finding, ...], int, set[str]]:
         """The findings that are to be shown, how many comments silenced, and the codes of the rules that ran."""
         config = self.config
         comments = {path: read_suppressions(source) for path, source in sources.items()}
-        plain = config.select == ("ALL",) and not (
-            config.ignore or config.extend_select or config.extend_ignore or config.severity or config.per_file_ignores
-        )
         busy = [
             path
             for path, source in sources.items()
-            if path in facts or source.problems or comments[path].directives or comments[path].malformed
+            if path in facts or path in troubles or source.problems or comments[path].directives or comments[path].malformed
         ]
-        if not busy and plain and config.baseline is None:
-            return (), 0, set()  # a clean project: no rule need even be imported
-        rules = _rules()
-        specs = [rule.spec for rule in rules]
-        check_selectors(config, specs)
-        enabled = [rule for rule in rules if config.enables(rule.spec)]
+        if not busy and config.baseline is None:
+            return (), 0, set()  # a clean project: not even the rules' descriptions are read
+        known = specs()
+        enabled = [spec for spec in known if config.enables(spec)]
         found: list[Finding] = []
         suppressed = 0
         for path in busy:
             source = sources[path]
             off = config.ignored_in(source.location)
-            local = [rule for rule in enabled if not any(matches(selector, rule.spec) for selector in off)]
-            trouble = len(notes)
-            own = [*_problems(source, local), *_findings(source, facts.get(path, ()), local, notes)]
-            own = [self._adjusted(finding, specs) for finding in own]
+            local = {spec.code: spec for spec in enabled if not any(matches(selector, spec) for selector in off)}
+            own = [
+                *_as_findings(local.get(SYNTAX), source.problems),
+                *_as_findings(local.get(INTERNAL), troubles.get(path, ())),
+                *_findings(source, facts.get(path, ()), local, notes),
+            ]
             kept: dict[tuple[object, ...], Finding] = {}
             for finding in own:
                 silent = comments[path].silences(finding)
@@ -386,56 +392,50 @@ class _Run:
                         suppressed += 1
                     else:
                         kept.setdefault((finding.code, finding.span), finding)
-            complete = not source.problems and len(notes) == trouble
-            for finding in complaints(source, comments[path], specs, [rule.spec.code for rule in local], complete=complete):
+            complete = not source.problems and not any(finding.code == INTERNAL for finding in own)
+            for finding in complaints(source, comments[path], known, local, complete=complete):
                 if not comments[path].silences(finding):
-                    kept[finding.code, finding.span, finding.message] = self._adjusted(finding, specs)
-            found.extend(kept.values())
+                    kept[finding.code, finding.span, finding.message] = finding
+            found.extend(self._adjusted(finding, local) for finding in kept.values())
         found.sort(key=lambda finding: (finding.span, finding.code))
-        return tuple(found), suppressed, {rule.spec.code for rule in enabled}
+        return tuple(found), suppressed, {spec.code for spec in enabled}
 
-    def _adjusted(self, finding: Finding, specs: Sequence[RuleSpec]) -> Finding:
-        if not self.config.severity:
-            return finding
-        spec = next((spec for spec in specs if spec.code == finding.code), None)
-        severity = self.config.severity_of(spec) if spec else None
+    def _adjusted(self, finding: Finding, known: Mapping[str, RuleSpec]) -> Finding:
+        """The finding with the severity that the settings give its rule."""
+        severity = self.config.severity_of(known[finding.code]) if self.config.severity and finding.code in known else None
         return replace(finding, severity=severity) if severity else finding
 
 
-def _rules() -> tuple[type[Rule], ...]:
-    from gradlint.rules import all_rules
+def _plain(config: Config) -> bool:
+    """Whether the settings name no rule, so that there is nothing to look up."""
+    return config.select == ("ALL",) and not (
+        config.ignore or config.extend_select or config.extend_ignore or config.severity or config.per_file_ignores
+    )
 
-    return all_rules()
 
-
-def _problems(source: SourceFile, rules: Sequence[type[Rule]]) -> list[Finding]:
-    """What could not be read of a file, as findings."""
-    spec = next((rule.spec for rule in rules if rule.spec.code == SYNTAX), None)
+def _as_findings(spec: RuleSpec | None, problems: Iterable[Problem]) -> list[Finding]:
+    """Problems as findings of a rule; none when it is off."""
     if spec is None:
         return []
     return [
         Finding(spec.code, spec.name, problem.message, spec.severity, Confidence.HIGH, problem.span, help=problem.help)
-        for problem in source.problems
+        for problem in problems
     ]
 
 
-def _findings(source: SourceFile, facts: Sequence[Fact], rules: Sequence[type[Rule]], notes: list[Note]) -> list[Finding]:
-    """What the rules make of a file's facts; a rule that fails costs its own findings and a note."""
-    candidates = [rule for rule in rules if any(isinstance(fact, rule.facts) for fact in facts)] if facts else []
-    if not candidates:
+def _findings(source: SourceFile, facts: Sequence[Fact], enabled: Container[str], notes: list[Note]) -> list[Finding]:
+    """What the rules make of a file's facts."""
+    if not facts:
         return []
+    from gradlint.rules import all_rules  # and with it LibCST: only for files that something is known about
     from gradlint.syntax.check import check_file
 
+    candidates = [rule for rule in all_rules() if rule.spec.code in enabled and any(isinstance(f, rule.facts) for f in facts)]
     try:
-        return check_file(source, facts, candidates)
-    except Exception:
-        found: list[Finding] = []
-        for rule in candidates:
-            try:
-                found += check_file(source, facts, [rule])
-            except Exception as error:
-                notes.append(_trouble("warning", f"the rule {rule.spec.code}", source.path, error))
-        return found
+        return check_file(source, facts, candidates) if candidates else []
+    except Exception as error:
+        notes.append(_trouble("warning", "the rules", source.path, error))
+        return []
 
 
 def _trouble(level: str, what: str, path: str, error: Exception) -> Note:

@@ -74,7 +74,7 @@ _NONE = Suppressions((), ())
 
 def read_suppressions(source: SourceFile) -> Suppressions:
     """The suppressing comments of a file; free for files that do not hold the words."""
-    if "gradlint:" not in source.text and "noqa" not in source.text:
+    if not any(word in source.text for word in ("gradlint:", "noqa", "NOQA")):
         return _NONE
     places = layout(source.text)
     directives: list[Directive] = []
