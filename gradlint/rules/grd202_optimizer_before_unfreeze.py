@@ -24,8 +24,8 @@ class OptimizerBeforeUnfreeze(Rule[UnfrozenAfterOptimizer]):
         parts, them = names(fact.parts, "This part"), agree(fact.parts, "it", "them")
         self.report(
             fact.span,
-            f"{parts} {agree(fact.parts)} unfrozen after the optimizer at {self.place(fact.optimizer)} was built without {them}: "
-            f"the gradient is computed, but no step moves {them} ({self.place(fact.step)}).",
+            f"{parts} {agree(fact.parts)} unfrozen after the optimizer at {self.place(fact.optimizer)} was built without "
+            f"{them}: the gradient is computed, but no step moves {them} ({self.place(fact.step)}).",
             fact=fact,
             help="Build the optimizer after this, or hand the parameters over with `optimizer.add_param_group({...})`.",
             claim=Claim("membership", "not-in-optimizer", fact.parts, fact.span),

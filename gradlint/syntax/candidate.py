@@ -25,6 +25,7 @@ from libcst.metadata import (
 )
 
 from gradlint.core import Edit, Span
+from gradlint.survey.lexical import layout
 from gradlint.survey.source import SourceFile
 
 DEEPEST = 200
@@ -64,6 +65,11 @@ class Text:
         """The line end that the file uses, by its first line."""
         match = _NEWLINE.search(self.text)
         return match.group() if match else "\n"
+
+    @cached_property
+    def comment_lines(self) -> frozenset[int]:
+        """The lines that hold a comment and nothing else."""
+        return frozenset(comment.line for comment in layout(self.text).comments if comment.alone)
 
     def offset(self, line: int, column: int) -> int:
         """Where a place is in the text; places beyond a line's or the text's end are moved back to it."""
@@ -107,9 +113,9 @@ class Candidate:
         self.text = text
         self.first = first
         self.last = last
-        self._body = text.lines(first, last)
-        self._header = f"if 1:{text.newline}" if self._body[:1].isspace() else ""
-        self._wrapper = MetadataWrapper(cst.parse_module(self._header + self._body), unsafe_skip_copy=True)
+        piece = text.lines(first, last)
+        self._header = f"if 1:{text.newline}" if piece[:1].isspace() else ""
+        self._wrapper = MetadataWrapper(cst.parse_module(self._header + piece), unsafe_skip_copy=True)
         self.positions: Mapping[cst.CSTNode, CodeRange] = self._wrapper.resolve(PositionProvider)
 
     @property
@@ -147,26 +153,28 @@ class Candidate:
             node = parent
 
     def survives(self, edits: Iterable[Edit]) -> bool:
-        """Whether the piece is still Python after the edits; they must lie in it and not overlap."""
-        base = self.text.offset(self.first, 1)
+        """Whether the piece is still Python after the edits, which may take in comments and line ends around it."""
+        text = self.text
         places = sorted(
             (
-                self.text.offset(edit.span.line, edit.span.column) - base,
-                self.text.offset(edit.span.end_line, edit.span.end_column) - base,
+                text.offset(edit.span.line, edit.span.column),
+                text.offset(edit.span.end_line, edit.span.end_column),
                 edit.text,
             )
             for edit in edits
         )
-        parts, done = [self._header], 0
+        done = min([text.offset(self.first, 1), *(begin for begin, _, _ in places)])
+        last = max([text.offset(self.last + 1, 1), *(end for _, end, _ in places)])
+        parts = [self._header]
         for begin, end, new in places:
-            if begin < done or end > len(self._body):
-                return False
-            parts += [self._body[done:begin], new]
+            if begin < done:
+                return False  # they overlap
+            parts += [text.text[done:begin], new]
             done = end
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                ast.parse("".join([*parts, self._body[done:]]))
+                ast.parse("".join([*parts, text.text[done:last]]))
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             return False
         return True

@@ -328,7 +328,7 @@ def _indent(candidate: Candidate, line: int) -> str:
 def _with_comments(candidate: Candidate, line: int) -> int:
     """The first of the comment lines right above a line that belong to it."""
     text, indent = candidate.text, _indent(candidate, line)
-    while line > candidate.first and text.line(line - 1).startswith(f"{indent}#") and text.same_cell(line - 1, line):
+    while line - 1 in text.comment_lines and _indent(candidate, line - 1) == indent and text.same_cell(line - 1, line):
         line -= 1
     return line
 
