@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import inspect
 import json
@@ -211,6 +212,101 @@ def test_pickles_by_its_files(tmp_path: Path) -> None:
     assert effect(again.get("ours.f")) == "cut"
     row = knowledge.get("torch.Tensor.item")
     assert pickle.loads(pickle.dumps(row)) == row and hash(row) == hash(pickle.loads(pickle.dumps(row)))
+
+
+# --- the libraries around torch --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lightning.LightningModule",
+        "lightning.pytorch.LightningModule",
+        "pytorch_lightning.LightningModule",
+        "pytorch_lightning.core.LightningModule",
+        "pytorch_lightning.core.module.LightningModule",
+        "lightning.pytorch.core.module.LightningModule",
+    ],
+)
+def test_lightning_module_under_each_of_its_names(name: str) -> None:
+    framework = load().framework(name)
+    assert framework is not None and "training_step" in framework.get("returns_loss")
+    assert effect(load().member(name, "manual_backward")) == "backward"
+    assert effect(load().member(name, "parameters")) == "iterate"
+
+
+def test_trainers_return_a_loss_from_compute_loss_only() -> None:
+    for name in ("transformers.Trainer", "transformers.Seq2SeqTrainer", "transformers.trainer.Trainer", "trl.SFTTrainer"):
+        framework = load().framework(name)
+        assert framework is not None
+        assert framework.get("returns_loss") == ("compute_loss",)
+        assert framework.get("own_backward") == ("training_step",)
+        assert effect(load().member(name, "train")) == "fit"
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted", "norm"),
+    [
+        ("transformers.AutoModel.from_pretrained", "factory", "none"),
+        ("transformers.AutoModelForCausalLM.from_pretrained", "factory", "none"),
+        ("transformers.ResNetModel.from_pretrained", "factory", "maybe"),
+        ("transformers.AutoBackbone.from_pretrained", "factory", "maybe"),
+        ("transformers.AutoTokenizer.from_pretrained", "constant", None),
+        ("transformers.BertTokenizerFast.from_pretrained", "constant", None),
+        ("transformers.AutoConfig.from_pretrained", "constant", None),
+        ("transformers.AutoModel.from_config", "factory", "none"),
+        ("transformers.BertModel", "module", "none"),
+        ("diffusers.UNet2DConditionModel.from_pretrained", "factory", "none"),
+        ("diffusers.DDPMScheduler.from_pretrained", "constant", None),
+        ("diffusers.DDPMScheduler", "constant", None),
+        ("diffusers.StableDiffusionPipeline.from_pretrained", "constant", None),
+        ("torchvision.models.resnet50", "factory", "batch"),
+        ("torchvision.models.resnet.resnet50", "factory", "batch"),
+        ("torchvision.models.regnet_y_400mf", "factory", "batch"),
+        ("torchvision.models.vit_b_16", "factory", "none"),
+        ("torchvision.models.vgg16", "factory", "none"),
+        ("torchvision.models.detection.fasterrcnn_resnet50_fpn", "factory", "maybe"),
+        ("torchvision.models.ResNet50_Weights", "constant", None),
+        ("timm.create_model", "factory", "maybe"),
+        ("bitsandbytes.optim.AdamW8bit", "optimizer", None),
+        ("torch.utils.data.DataLoader", "constant", None),
+    ],
+)
+def test_what_comes_out_of_a_factory(name: str, wanted: str, norm: str | None) -> None:
+    row = load().get(name)
+    assert effect(row) == wanted
+    assert row is not None and row.get("norm") == norm
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        ("resnet50", "batch"),
+        ("resnet50.a1_in1k", "batch"),
+        ("resnet50_gn", "none"),
+        ("tf_efficientnet_b0", "batch"),
+        ("efficientnet_b0_gn", "none"),
+        ("vit_base_patch16_224", "none"),
+        ("vit_small_resnet26d_224", None),
+        ("resnetv2_50", None),
+        ("vgg16", "none"),
+        ("vgg16_bn", "batch"),
+        ("convnext_tiny", "none"),
+    ],
+)
+def test_timm_names_tell_the_norm(name: str, norm: str | None) -> None:
+    row = load().get("timm.create_model")
+    assert row is not None
+    told = next(
+        (kind for kind in ("none", "batch") if any(fnmatch.fnmatchcase(name, glob) for glob in row.get(f"{kind}_names"))), None
+    )
+    assert told == norm
+
+
+def test_optimizers_of_other_packages_have_the_members_of_torch_optimizers() -> None:
+    for name in ("bitsandbytes.optim.Adam8bit", "timm.optim.Lamb", "transformers.Adafactor", "lion_pytorch.Lion"):
+        assert effect(load().member(name, "step")) == "step"
+        assert effect(load().member(name, "zero_grad")) == "zero-grad"
 
 
 # --- what a user's file may not hold ---------------------------------------------------------------------------------------
