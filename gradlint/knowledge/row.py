@@ -36,7 +36,7 @@ EFFECTS: Mapping[str, Mapping[str, Shape]] = {
     "nondifferentiable": {"differentiable": str, "gradient": ("zero", "raises"), "when_dim": bool, "inplace": bool},
     "python": {"numpy": bool},
     "leaf": {"copies": (bool, "lists"), "requires_grad": ("keyword", bool)},
-    "constant": {"requires_grad": ("keyword", bool), "dtype": ("integer", "float")},
+    "constant": {"requires_grad": ("keyword", bool), "dtype": ("integer", "float"), "value": int},
     "inplace": {"overwrites": bool},
     "function-class": {},
     "distribution": {"differentiable": str},
