@@ -17,6 +17,8 @@ import pytest
 
 import gradlint.flow
 import gradlint.rules
+import gradlint.session.judge
+import gradlint.session.repair
 import gradlint.session.run
 import gradlint.syntax.check
 from gradlint.core import Claim, Confidence, Edit, Finding, Fix, Group, RuleSpec, Safety, Severity, Step
@@ -128,7 +130,8 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(gradlint.flow, "analyze", engine.flow, raising=False)
     monkeypatch.setattr(gradlint.syntax.check, "check_file", engine.check)
     monkeypatch.setattr(gradlint.rules, "all_rules", lambda: (DetachRule, DataRule))
-    monkeypatch.setattr(gradlint.session.run, "specs", lambda: (*OWN, DETACH, DATA))
+    for module in (gradlint.session.run, gradlint.session.judge):
+        monkeypatch.setattr(module, "specs", lambda: (*OWN, DETACH, DATA))
     return engine
 
 
@@ -513,7 +516,7 @@ def test_a_file_that_cannot_be_written_is_an_error(project: Path, monkeypatch: p
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(gradlint.session.run, "write_source", refuse)
+    monkeypatch.setattr(gradlint.session.repair, "write_source", refuse)
     report = check(fixing=Fixing())
     assert report.exit_code == 2
     assert "Permission denied" in report.notes[0].message
@@ -595,7 +598,8 @@ def test_no_libcst_for_a_clean_project(tmp_path: Path) -> None:
         "from gradlint.session import analyze, load_config\n"
         "report = analyze(['.'], load_config(['.']), use_cache=False)\n"
         "assert report.files == ('a.py',) and not report.findings, report\n"
-        "assert 'libcst' not in sys.modules and 'pathspec' not in sys.modules and 'torch' not in sys.modules\n"
+        "for name in ('libcst', 'pathspec', 'torch', 'difflib', 'tempfile'):\n"
+        "    assert name not in sys.modules, name\n"
     )
     root = Path(gradlint.flow.__file__).parents[2]
     done = subprocess.run(

@@ -2,9 +2,8 @@
 
 from gradlint.session.config import Config, ConfigError
 from gradlint.session.config import load as load_config
-from gradlint.session.fixes import Fixing
 from gradlint.session.report import Note, Report
-from gradlint.session.run import add_ignores, analyze, checked_files, prune_baseline, write_baseline
+from gradlint.session.run import Fixing, add_ignores, analyze, checked_files, prune_baseline, write_baseline
 from gradlint.survey.discover import MissingPath
 
 __all__ = [

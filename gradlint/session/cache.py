@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -53,6 +52,8 @@ def clean(config: Config) -> list[Path]:
     place = folder(config)
     if not (place / "CACHEDIR.TAG").is_file():  # not ours: a mistyped cache-dir must not cost anyone their files
         return []
+    import shutil
+
     shutil.rmtree(place)
     return [place]
 

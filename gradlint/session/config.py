@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,6 +45,9 @@ OUTPUT_FORMATS: tuple[str, ...] = (
     "azure",
     "lsp",
 )
+
+SILENCING_WORDS: tuple[str, ...] = ("gradlint:", "GRD")
+"""A file without any of these has no comment that silences a finding."""
 
 _STRINGS: dict[str, Any] = {"type": "array", "items": {"type": "string"}}
 
@@ -338,6 +340,8 @@ class _Place:
 
 
 def _read_file(file: Path, cwd: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    import tomllib
+
     name = shown(file, cwd)
     try:
         text = file.read_bytes().decode("utf-8-sig")
@@ -376,6 +380,8 @@ def _read_file(file: Path, cwd: Path, above: tuple[Path, ...]) -> dict[str, Any]
 
 
 def _read_override(override: str, cwd: Path) -> dict[str, Any]:
+    import tomllib
+
     key, equals, value = override.partition("=")
     place = _Place(f"--config {override}", "", ())
     if not equals:
@@ -479,9 +485,9 @@ def _converted(name: str, value: Any, base: Path) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-_HEADER = re.compile(r"[ \t]*\[\[?([^\[\]]+)\]\]?[ \t]*(?:#.*)?$")
-_KEY = re.compile(r"""[ \t]*((?:[\w-]+|"[^"]*"|'[^']*')(?:[ \t]*\.[ \t]*(?:[\w-]+|"[^"]*"|'[^']*'))*)[ \t]*=""")
-_PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
+_HEADER = r"[ \t]*\[\[?([^\[\]]+)\]\]?[ \t]*(?:#.*)?$"
+_PART = r"""(?:[\w-]+|"[^"]*"|'[^']*')"""
+_KEY = rf"[ \t]*({_PART}(?:[ \t]*\.[ \t]*{_PART})*)[ \t]*="
 
 
 def _position(text: str, keys: tuple[str, ...]) -> tuple[int, int]:
@@ -489,10 +495,10 @@ def _position(text: str, keys: tuple[str, ...]) -> tuple[int, int]:
     best, place = -1, (1, 1)
     table: tuple[str, ...] = ()
     for number, line in enumerate(text.splitlines(), 1):
-        if header := _HEADER.match(line):
+        if header := re.match(_HEADER, line):
             table = path = _parts(header.group(1))
             column = line.index("[") + 1
-        elif key := _KEY.match(line):
+        elif key := re.match(_KEY, line):
             path = (*table, *_parts(key.group(1)))
             column = key.start(1) + 1
         else:
@@ -504,7 +510,7 @@ def _position(text: str, keys: tuple[str, ...]) -> tuple[int, int]:
 
 
 def _parts(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip("\"'") for part in _PART.findall(dotted))
+    return tuple(part.strip("\"'") for part in re.findall(_PART, dotted))
 
 
 def check_selectors(config: Config, specs: Sequence[RuleSpec]) -> None:

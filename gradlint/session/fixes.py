@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -17,14 +16,6 @@ from gradlint.survey.source import SourceFile
 
 MAX_ROUNDS = 10
 """How often a file is fixed and looked at again before fixes that go round in circles are given up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fixing:
-    """What to do with fixes. ``unsafe``: also those that change training. ``write``: change files, else only make the diff."""
-
-    unsafe: bool = False
-    write: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +153,8 @@ def _parses(source: SourceFile, content: str) -> bool:
 
 def unified_diff(path: str, before: str, after: str) -> str:
     """The change of one file as a unified diff."""
+    import difflib
+
     old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
     lines = []
     for line in difflib.unified_diff(old, new, path, path):

@@ -3,39 +3,36 @@
 from __future__ import annotations
 
 import gc
-import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gradlint.core import Confidence, Finding, RuleSpec
+from gradlint.core import Finding
 from gradlint.rules import specs
-from gradlint.session import baseline, cache
-from gradlint.session.config import Config, ConfigError, check_selectors, matches
-from gradlint.session.connected import connected
-from gradlint.session.fixes import (
-    MAX_ROUNDS,
-    Fixing,
-    applicable,
-    apply_edits,
-    apply_to_notebook,
-    fix_file,
-    unified_diff,
-    write_source,
-)
+from gradlint.session.config import SILENCING_WORDS, Config, ConfigError, check_selectors
 from gradlint.session.report import Note, Report
-from gradlint.session.suppression import complaints, ignore_edits, read_suppressions
 from gradlint.survey.discover import Selection, absolute, select, shown
 from gradlint.survey.source import Problem, SourceFile, from_bytes, from_text, read
 
 if TYPE_CHECKING:
     from gradlint.flow.facts import Fact
+    from gradlint.session.baseline import Entry
+    from gradlint.session.cache import Result
 
-INTERNAL, SYNTAX = "GRD000", "GRD001"
-_OWN = "GRD00"  # the rules about the files and comments themselves: no facts bring a file to them
+# A clean run needs little of what is here: what costs time to import is imported where it is used.
+
+INTERNAL = "GRD000"
+
+
+@dataclass(frozen=True, slots=True)
+class Fixing:
+    """What to do with fixes. ``unsafe``: also those that change training. ``write``: change files, else only make the diff."""
+
+    unsafe: bool = False
+    write: bool = True
 
 
 def analyze(
@@ -63,12 +60,14 @@ def analyze(
         MissingPath: a path is not there.
         ConfigError: the settings name rules, knowledge or a baseline that cannot be used.
     """
-    run = _Run(config, cwd or Path.cwd(), overlay or {})
+    run = Run(config, cwd or Path.cwd(), overlay or {})
     selection = run.select(paths)
     if not _plain(config):
         check_selectors(config, specs())
     if fixing is not None:
-        return _fixed(run, selection, fixing)
+        from gradlint.session.repair import repaired
+
+        return repaired(run, selection, fixing)
     return run.report(selection, use_cache=use_cache and not overlay)
 
 
@@ -78,7 +77,7 @@ def checked_files(paths: Sequence[str | Path], config: Config, *, cwd: Path | No
     Raises:
         MissingPath: a path is not there.
     """
-    return _Run(config, cwd or Path.cwd(), {}).select(paths)
+    return Run(config, cwd or Path.cwd(), {}).select(paths)
 
 
 def write_baseline(paths: Sequence[str | Path], config: Config, path: Path, *, cwd: Path | None = None) -> int:
@@ -88,22 +87,26 @@ def write_baseline(paths: Sequence[str | Path], config: Config, path: Path, *, c
         MissingPath, ConfigError: as ``analyze``.
         OSError: the file cannot be written.
     """
-    known = _known(paths, replace(config, baseline=None), cwd)
-    baseline.write(path, known)
-    return len(known)
+    from gradlint.session import baseline
+
+    run = Run(replace(config, baseline=None), cwd or Path.cwd(), {})
+    entries = run.once(run.select(paths)).entries
+    baseline.write(path, entries.values())
+    return len(entries)
 
 
-def prune_baseline(paths: Sequence[str | Path], config: Config, path: Path, *, cwd: Path | None = None) -> list[baseline.Entry]:
+def prune_baseline(paths: Sequence[str | Path], config: Config, path: Path, *, cwd: Path | None = None) -> list[Entry]:
     """Drop the entries of a baseline file that no finding answers to any more, and return them.
 
     Raises:
         MissingPath, ConfigError: as ``analyze``.
         OSError: the file cannot be written.
     """
-    run = _Run(replace(config, baseline=None), cwd or Path.cwd(), {})
-    outcome = run.once(run.select(paths))
+    from gradlint.session import baseline
+
+    run = Run(replace(config, baseline=None), cwd or Path.cwd(), {})
     known = baseline.read(path)
-    stale = run.stale(outcome, known)
+    stale = run.stale(run.once(run.select(paths)), known)
     if stale:
         gone = {entry.fingerprint for entry in stale}
         baseline.write(path, [entry for entry in known if entry.fingerprint not in gone])
@@ -118,36 +121,10 @@ def add_ignores(
     Raises:
         MissingPath, ConfigError: as ``analyze``.
     """
-    run = _Run(config, cwd or Path.cwd(), {})
-    report = run.report(run.select(paths), use_cache=False)
-    silenced = 0
-    notes = list(report.notes)
-    for path, findings in _by_file(report.findings).items():
-        source = report.sources[path]
-        edits = ignore_edits(source, findings, reason)
-        if not edits:
-            continue
-        if source.encoding is None:
-            notes.append(Note("warning", "No comment was added: the file cannot be written back in its encoding.", path))
-            continue
-        content = run.content(source)
-        new = apply_edits(content, edits) if source.notebook is None else apply_to_notebook(source, content, edits)
-        if new is None:
-            notes.append(Note("warning", "No comment was added: a line is not plain Python.", path))
-            continue
-        try:
-            write_source(source.location, new, source.encoding)
-        except (OSError, UnicodeEncodeError) as error:
-            notes.append(Note("error", f"The file cannot be written: {_reason(error)}.", path))
-            continue
-        silenced += sum(not finding.code.startswith(_OWN) for finding in findings)
-    return silenced, notes
+    from gradlint.session.repair import add_comments
 
-
-def _known(paths: Sequence[str | Path], config: Config, cwd: Path | None) -> list[baseline.Entry]:
-    run = _Run(config, cwd or Path.cwd(), {})
-    outcome = run.once(run.select(paths))
-    return list(outcome.entries.values())
+    run = Run(config, cwd or Path.cwd(), {})
+    return add_comments(run, run.select(paths), reason)
 
 
 @contextmanager
@@ -164,11 +141,11 @@ def _without_collector() -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class _Outcome:
+class Outcome:
     """What one pass over the project gave, before it is a report."""
 
     findings: tuple[Finding, ...]
-    entries: dict[Finding, baseline.Entry]
+    entries: dict[Finding, Entry]
     sources: dict[str, SourceFile]
     notes: list[Note]
     suppressed: int
@@ -195,7 +172,7 @@ class _Texts(Mapping[str, SourceFile]):
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
     """The state of a run. ``overlay`` changes while fixes are tried out; files that it leaves alone are parsed once."""
 
     config: Config
@@ -215,6 +192,10 @@ class _Run:
         contents: dict[Path, bytes] = {}
         name = ""
         if use_cache:
+            import hashlib
+
+            from gradlint.session import cache
+
             digests: dict[str, bytes] = {}
             for path in (*selection.checked, *selection.context):
                 try:
@@ -248,7 +229,7 @@ class _Run:
             cache.store(self.config, name, kept)
         return report
 
-    def _from_cache(self, selection: Selection, kept: cache.Result) -> Report:
+    def _from_cache(self, selection: Selection, kept: Result) -> Report:
         locations = {shown(path, self.cwd): path for path in selection.checked}
         return Report(
             kept.findings,
@@ -263,17 +244,21 @@ class _Run:
             cached=True,
         )
 
-    def _against_baseline(self, outcome: _Outcome) -> tuple[tuple[Finding, ...], int, tuple[str, ...]]:
+    def _against_baseline(self, outcome: Outcome) -> tuple[tuple[Finding, ...], int, tuple[str, ...]]:
         """The findings that are not in the baseline, how many are, and the entries that are stale."""
         if self.config.baseline is None:
             return outcome.findings, 0, ()
+        from gradlint.session import baseline
+
         known = baseline.read(self.config.baseline)
         accepted = {entry.fingerprint for entry in known}
         fresh = tuple(finding for finding in outcome.findings if outcome.entries[finding].fingerprint not in accepted)
         return fresh, len(outcome.findings) - len(fresh), tuple(map(str, self.stale(outcome, known)))
 
-    def stale(self, outcome: _Outcome, known: Sequence[baseline.Entry]) -> list[baseline.Entry]:
+    def stale(self, outcome: Outcome, known: Sequence[Entry]) -> list[Entry]:
         """The entries of a baseline that this outcome shows to be out of date."""
+        from gradlint.session import baseline
+
         matched = (entry.fingerprint for entry in outcome.entries.values())
         checked = (baseline.relative(source.location, self.config.root) for source in outcome.sources.values())
         return baseline.stale(known, matched, checked, outcome.ran, self.config.root)
@@ -288,18 +273,43 @@ class _Run:
 
     # One pass --------------------------------------------------------------------------------------------------------
 
-    def once(self, selection: Selection, contents: Mapping[Path, bytes] | None = None) -> _Outcome:
+    def once(self, selection: Selection, contents: Mapping[Path, bytes] | None = None) -> Outcome:
         """Read, analyse and check everything once."""
         notes: list[Note] = []
         with _without_collector():
             sources = self._read(selection, contents or {})
             checked = {shown(path, self.cwd): sources[path] for path in selection.checked}
             facts, troubles = self._facts(list(sources.values()), notes)
-            findings, suppressed, ran = self._check(checked, facts, troubles, notes)
-            entries = baseline.entries(findings, checked, self.config.root)
+            busy = [path for path, source in checked.items() if path in facts or path in troubles or _speaks(source)]
+            if busy or self.config.baseline is not None:
+                outcome = self._judged(checked, busy, facts, troubles, notes)
+            else:  # a clean project: not even the rules' descriptions are read
+                outcome = Outcome((), {}, checked, notes, 0, set())
         if not selection.checked:
             notes.append(Note("warning", "There are no Python files here to check."))
-        return _Outcome(findings, entries, checked, notes, suppressed, ran)
+        return outcome
+
+    def _judged(
+        self,
+        checked: dict[str, SourceFile],
+        busy: Sequence[str],
+        facts: Mapping[str, Sequence[Fact]],
+        troubles: Mapping[str, Sequence[Problem]],
+        notes: list[Note],
+    ) -> Outcome:
+        from gradlint.session.baseline import entries
+        from gradlint.session.judge import judge
+
+        found: list[Finding] = []
+        suppressed = 0
+        ran = {spec.code for spec in specs() if self.config.enables(spec)}
+        for path in busy:
+            judgement = judge(checked[path], facts.get(path, ()), troubles.get(path, ()), self.config)
+            found += judgement.findings
+            notes += judgement.notes
+            suppressed += judgement.suppressed
+        findings = tuple(sorted(found, key=lambda finding: (finding.span, finding.code)))
+        return Outcome(findings, entries(findings, checked, self.config.root), checked, notes, suppressed, ran)
 
     def _read(self, selection: Selection, contents: Mapping[Path, bytes]) -> dict[Path, SourceFile]:
         """The files that matter, parsed, by location, in the order of their paths."""
@@ -314,6 +324,8 @@ class _Run:
                         contents[path] = path.read_bytes()
                     except OSError:
                         contents[path] = b""
+            from gradlint.session.connected import connected
+
             wanted = connected(contents, selection.checked)
         sources: dict[Path, SourceFile] = {}
         for path in sorted(wanted):
@@ -346,64 +358,15 @@ class _Run:
         try:
             analysis = analyze_flow(readable, knowledge, **options)
         except Exception as error:
-            notes.append(_trouble("error", "the analysis of the whole project", "", error))
+            from gradlint.session.judge import trouble
+
+            notes.append(trouble("error", "the analysis of the whole project", "", error))
             return facts, troubles
         for problem in analysis.problems:
             troubles[problem.span.file].append(problem)
         for fact in analysis.facts:
             facts[fact.span.file].append(fact)
         return facts, troubles
-
-    def _check(
-        self,
-        sources: Mapping[str, SourceFile],
-        facts: Mapping[str, Sequence[Fact]],
-        troubles: Mapping[str, Sequence[Problem]],
-        notes: list[Note],
-    ) -> tuple[tuple[Finding, ...], int, set[str]]:
-        """The findings that are to be shown, how many comments silenced, and the codes of the rules that ran."""
-        config = self.config
-        comments = {path: read_suppressions(source) for path, source in sources.items()}
-        busy = [
-            path
-            for path, source in sources.items()
-            if path in facts or path in troubles or source.problems or comments[path].directives or comments[path].malformed
-        ]
-        if not busy and config.baseline is None:
-            return (), 0, set()  # a clean project: not even the rules' descriptions are read
-        known = specs()
-        enabled = [spec for spec in known if config.enables(spec)]
-        found: list[Finding] = []
-        suppressed = 0
-        for path in busy:
-            source = sources[path]
-            off = config.ignored_in(source.location)
-            local = {spec.code: spec for spec in enabled if not any(matches(selector, spec) for selector in off)}
-            own = [
-                *_as_findings(local.get(SYNTAX), source.problems),
-                *_as_findings(local.get(INTERNAL), troubles.get(path, ())),
-                *_findings(source, facts.get(path, ()), local, notes),
-            ]
-            kept: dict[tuple[object, ...], Finding] = {}
-            for finding in own:
-                silent = comments[path].silences(finding)
-                if finding.confidence.rank >= config.min_confidence.rank:
-                    if silent:
-                        suppressed += 1
-                    else:
-                        kept.setdefault((finding.code, finding.span), finding)
-            complete = not source.problems and not any(finding.code == INTERNAL for finding in own)
-            for finding in complaints(source, comments[path], known, local, complete=complete):
-                if not comments[path].silences(finding):
-                    kept[finding.code, finding.span, finding.message] = finding
-            found.extend(self._adjusted(finding, local) for finding in kept.values())
-        found.sort(key=lambda finding: (finding.span, finding.code))
-        return tuple(found), suppressed, {spec.code for spec in enabled}
-
-    def _adjusted(self, finding: Finding, known: Mapping[str, RuleSpec]) -> Finding:
-        """The finding with the severity that the settings give its rule."""
-        severity = self.config.severity_of(known[finding.code]) if self.config.severity and finding.code in known else None
-        return replace(finding, severity=severity) if severity else finding
 
 
 def _plain(config: Config) -> bool:
@@ -413,113 +376,6 @@ def _plain(config: Config) -> bool:
     )
 
 
-def _as_findings(spec: RuleSpec | None, problems: Iterable[Problem]) -> list[Finding]:
-    """Problems as findings of a rule; none when it is off."""
-    if spec is None:
-        return []
-    return [
-        Finding(spec.code, spec.name, problem.message, spec.severity, Confidence.HIGH, problem.span, help=problem.help)
-        for problem in problems
-    ]
-
-
-def _findings(source: SourceFile, facts: Sequence[Fact], enabled: Container[str], notes: list[Note]) -> list[Finding]:
-    """What the rules make of a file's facts."""
-    if not facts:
-        return []
-    from gradlint.rules import all_rules  # and with it LibCST: only for files that something is known about
-    from gradlint.syntax.check import check_file
-
-    candidates = [rule for rule in all_rules() if rule.spec.code in enabled and any(isinstance(f, rule.facts) for f in facts)]
-    try:
-        return check_file(source, facts, candidates) if candidates else []
-    except Exception as error:
-        notes.append(_trouble("warning", "the rules", source.path, error))
-        return []
-
-
-def _trouble(level: str, what: str, path: str, error: Exception) -> Note:
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f" at {Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else ""
-    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    message = (
-        f"gradlint failed in {what} ({reason}{where}). The rest is checked. Please report this line with the code it is about."
-    )
-    return Note(level, message, path)
-
-
-def _reason(error: Exception) -> str:
-    return str(error.strerror) if isinstance(error, OSError) and error.strerror else str(error)
-
-
-def _by_file(findings: Sequence[Finding]) -> dict[str, list[Finding]]:
-    grouped: dict[str, list[Finding]] = defaultdict(list)
-    for finding in findings:
-        grouped[finding.span.file].append(finding)
-    return grouped
-
-
-# Fixes ---------------------------------------------------------------------------------------------------------------
-
-
-def _fixed(run: _Run, selection: Selection, fixing: Fixing) -> Report:
-    """Fix, look again, until nothing is left to fix; then write, or make the diff."""
-    first = report = run.report(selection, use_cache=False)
-    saved = dict(run.overlay)
-    original: dict[str, tuple[SourceFile, str]] = {}
-    changed: dict[str, str] = {}
-    counts: Counter[str] = Counter()
-    notes: dict[str, Note] = {}
-    given_up: set[tuple[str, str, str]] = set()
-    for _ in range(MAX_ROUNDS):
-        progress = False
-        for path, findings in _by_file(report.findings).items():
-            source = report.sources[path]
-            open_ones = [finding for finding in findings if (path, finding.code, finding.message) not in given_up]
-            if not any(applicable(finding, unsafe=fixing.unsafe) for finding in open_ones):
-                continue
-            if source.encoding is None or source.problems:
-                notes[path] = Note("warning", "Nothing was fixed in this file, because not all of it could be read.", path)
-                continue
-            content = run.content(source)
-            result = fix_file(source, content, open_ones, unsafe=fixing.unsafe)
-            if result is None:
-                continue
-            for finding in result.broken:
-                given_up.add((path, finding.code, finding.message))
-                message = f"The fix of {finding.code} would leave code that does not parse; it was not applied."
-                notes[str(finding.span)] = Note("warning", message, str(finding.span))
-            if result.applied:
-                original.setdefault(path, (source, content))
-                changed[path] = result.content
-                run.overlay = {**run.overlay, source.location: result.content}
-                counts[path] += len(result.applied)
-                progress = True
-        if not progress:
-            break
-        report = run.report(selection, use_cache=False)
-    else:
-        notes[""] = Note("warning", f"The fixes did not come to rest after {MAX_ROUNDS} rounds; run again to see what is left.")
-    changed = {path: text for path, text in sorted(changed.items()) if text != original[path][1]}
-    diff = "".join(unified_diff(path, original[path][1], text) for path, text in changed.items())
-    if fixing.write:
-        for path, text in changed.items():
-            source, before = original[path]
-            if source.location not in saved and (failure := _write(source, before, text)):
-                notes[f"{path} written"] = Note("error", failure, path)
-    base = report if fixing.write else first
-    return replace(base, notes=(*base.notes, *notes.values()), fixed=dict(counts), diff=diff, changed=changed)
-
-
-def _write(source: SourceFile, before: str, after: str) -> str | None:
-    """Write a fixed file; returns what went wrong."""
-    encoding = source.encoding or "utf-8"
-    try:
-        if source.location.read_bytes().decode(encoding, "surrogateescape") != before:
-            return "The file changed while it was being fixed; it was left alone."
-        write_source(source.location, after, encoding)
-    except (OSError, UnicodeError) as error:
-        return f"The fixed file cannot be written: {_reason(error)}."
-    return None
+def _speaks(source: SourceFile) -> bool:
+    """Whether a file has something to be judged beside facts: problems, or comments that may silence or be wrong."""
+    return bool(source.problems) or any(word in source.text for word in SILENCING_WORDS)

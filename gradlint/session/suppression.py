@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from gradlint.core import Confidence, Edit, Finding, Fix, RuleSpec, Safety, Span
-from gradlint.session.config import matches, suggestion
+from gradlint.session.config import SILENCING_WORDS, matches, suggestion
 from gradlint.survey.lexical import Comment, Layout, layout
 from gradlint.survey.source import SourceFile
 
@@ -21,7 +21,7 @@ INVALID = "GRD003"
 
 _MARK = re.compile(r"#[ \t]*gradlint:[ \t]*")
 _DIRECTIVE = re.compile(r"(?P<verb>[\w-]+)(?:[ \t]*\[(?P<rules>[^\]]*)\])?[ \t]*(?P<rest>.*)")
-_NOQA = re.compile(r"#[ \t]*noqa:[ \t]*(?P<rules>[A-Z]+[0-9]+(?:[, \t]+[A-Z]+[0-9]+)*)", re.IGNORECASE)
+_NOQA = re.compile(r"#[ \t]*(?i:noqa):[ \t]*(?P<rules>[A-Za-z]+[0-9]+(?:[, \t]+[A-Za-z]+[0-9]+)*)")
 _VERBS = ("ignore", "ignore-file", "disable", "enable")
 
 
@@ -69,13 +69,10 @@ class Suppressions:
         return found
 
 
-_NONE = Suppressions((), ())
-
-
 def read_suppressions(source: SourceFile) -> Suppressions:
-    """The suppressing comments of a file; free for files that do not hold the words."""
-    if not any(word in source.text for word in ("gradlint:", "noqa", "NOQA")):
-        return _NONE
+    """The suppressing comments of a file; free for files without any of ``SILENCING_WORDS``."""
+    if not any(word in source.text for word in SILENCING_WORDS):
+        return Suppressions((), ())
     places = layout(source.text)
     directives: list[Directive] = []
     malformed: list[Malformed] = []
@@ -95,7 +92,7 @@ def _read_comment(path: str, comment: Comment) -> Directive | Malformed | None:
         noqa = _NOQA.search(comment.text)
         if noqa is None:
             return None
-        selectors = tuple(code for code in re.split(r"[, \t]+", noqa.group("rules").upper()) if code.startswith("GRD"))
+        selectors = tuple(code for code in re.split(r"[, \t]+", noqa.group("rules")) if code.startswith("GRD"))
         span = _span(path, comment, noqa.start())
         return Directive(span, "noqa", selectors, "", comment.alone) if selectors else None
     span = _span(path, comment, mark.start())

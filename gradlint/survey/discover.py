@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,6 +145,8 @@ def has_settings(path: Path) -> bool:
         return False
     if b"gradlint" not in text:
         return False
+    import tomllib
+
     try:
         return "gradlint" in tomllib.loads(text.decode("utf-8", "replace")).get("tool", {})
     except (tomllib.TOMLDecodeError, RecursionError):
