@@ -212,9 +212,9 @@ def test_region_is_dedented_with_comments_and_strings_right(rule: str) -> None:
             "async def f():\n\tawait g()\n\tif a:\n\t\tb()\n\n\n\tc()\n",
         ),
         (
-            "with torch.no_grad():\n    y = 'a\\\n  b' + \\\n  f\"\"\"\n    {y}\n\"\"\"\n  # low\n    z = 1\n",
+            'with torch.no_grad():\n    y = \'a\\\n  b\' + \\\n  f"""\n    {y}\n"""\n  # low\n    z = 1\n',
             "with torch.no_grad()",
-            "y = 'a\\\n  b' + \\\n  f\"\"\"\n    {y}\n\"\"\"\n  # low\nz = 1\n",
+            'y = \'a\\\n  b\' + \\\n  f"""\n    {y}\n"""\n  # low\nz = 1\n',
         ),
     ],
 )
@@ -252,7 +252,13 @@ VALUES: list[tuple[str, str, str, str, dict[str, Any]]] = [
     ("y = f(torch.detach(a + b))\n", "torch.detach(a + b)", "detach torch.detach", "y = f(a + b)\n", {}),
     ("y = torch.detach(input=x)\n", "torch.detach(input=x)", "detach torch.detach", "y = x\n", {}),
     ("y = torch.detach((a, b)[0])\n", "torch.detach((a, b)[0])", "detach torch.detach", "y = (a, b)[0]\n", {}),
-    ("y = torch.detach(\n    a\n    .b\n)\n", "torch.detach(\n    a\n    .b\n)", "detach torch.detach", "y = (a\n    .b)\n", {}),
+    (
+        "y = torch.detach(\n    a\n    .b\n)\n",
+        "torch.detach(\n    a\n    .b\n)",
+        "detach torch.detach",
+        "y = (a\n    .b)\n",
+        {},
+    ),
     ("y = torch.detach(a if b else c)\n", "torch.detach(a if b else c)", "detach torch.detach", "y = a if b else c\n", {}),
     ("y = -torch.detach(a if b else c)\n", "torch.detach(a if b else c)", "detach torch.detach", "y = -(a if b else c)\n", {}),
     ("def f(h):\n    h.detach_()\n    return h\n", "h.detach_()", "detach .detach_()", "def f(h):\n    return h\n", {}),
@@ -267,7 +273,13 @@ VALUES: list[tuple[str, str, str, str, dict[str, Any]]] = [
         "y = (\n    x  # the features\n      # cut\n    .mean()\n)\n",
         {},
     ),
-    ("y = (\n    x\n    .detach()\n    .mean()\n)\n", "x\n    .detach()", "detach .detach()", "y = (\n    x\n    .mean()\n)\n", {}),
+    (
+        "y = (\n    x\n    .detach()\n    .mean()\n)\n",
+        "x\n    .detach()",
+        "detach .detach()",
+        "y = (\n    x\n    .mean()\n)\n",
+        {},
+    ),
     ('n = {"🙂": "日本", k: e(x).detach()}\n', "e(x).detach()", "detach .detach()", 'n = {"🙂": "日本", k: e(x)}\n', {}),
     ("y = x.data\n", "x.data", "data .data", "y = x\n", {"construct": "attribute"}),
     ("y = f(x, x.data.mean())\n", "x.data", "data .data", "y = f(x, x.mean())\n", {"construct": "attribute"}),
@@ -280,7 +292,13 @@ VALUES: list[tuple[str, str, str, str, dict[str, Any]]] = [
         "t = th.stack(\n    [loss(x) for x in xs],\n).mean()\n",
         {},
     ),
-    ("z = q(x).sample()\n", "q(x).sample()", "nondifferentiable .sample()", "z = q(x).rsample()\n", {"differentiable": "rsample"}),
+    (
+        "z = q(x).sample()\n",
+        "q(x).sample()",
+        "nondifferentiable .sample()",
+        "z = q(x).rsample()\n",
+        {"differentiable": "rsample"},
+    ),
 ]
 
 
@@ -580,7 +598,7 @@ def test_module_flag(before: str, value: bool | None, after: str) -> None:
     finding = only(file, ModuleFlagAssigned(spot(file, text), HIGH, (), "model", value))
     assert (finding.code, finding.severity) == ("GRD206", Severity.ERROR)
     assert finding.message == (
-        f"This { {False: 'freezes', True: 'unfreezes', None: 'changes'}[value]} nothing: on a module, `requires_grad` is an "
+        f"This { {False: 'freezes', True: 'unfreezes', None: 'changes'}[value] } nothing: on a module, `requires_grad` is an "
         "attribute like any other, and the parameters of `model` keep theirs."
     )
     assert finding.fix is not None and finding.fix.safety is Safety.SAFE
@@ -602,7 +620,14 @@ def test_module_flag_of_two_targets_is_left_to_the_person() -> None:
         ("m.require_grad = False", "require_grad", "requires_grad", "attribute", True, "m.requires_grad_(False)"),
         ("p.requires_grad_ = False", "p.requires_grad_", "requires_grad", "method", False, "p.requires_grad = False"),
         ("m.requires_grad_ = False", "m.requires_grad_", "requires_grad_", "method", True, "m.requires_grad_(False)"),
-        ("p.requires_grad == False", "p.requires_grad == False", "requires_grad", "comparison", False, "p.requires_grad = False"),
+        (
+            "p.requires_grad == False",
+            "p.requires_grad == False",
+            "requires_grad",
+            "comparison",
+            False,
+            "p.requires_grad = False",
+        ),
         ("p.require_grad==False", "p.require_grad==False", "requires_grad", "comparison", False, "p.requires_grad = False"),
         ("m.requires_grad == False", "m.requires_grad", "requires_grad", "comparison", True, "m.requires_grad_(False)"),
     ],
@@ -735,7 +760,11 @@ def test_facts_about_one_place_make_one_finding() -> None:
 
 def test_places_in_a_notebook_are_said_by_cell() -> None:
     cells = [{"cell_type": "code", "source": "import torch"}, {"cell_type": "code", "source": "a = 1\ny = x.detach()"}]
-    text = '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": ' + str(cells).replace("'", '"').replace("\n", "\\n") + "}"
+    text = (
+        '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": '
+        + str(cells).replace("'", '"').replace("\n", "\\n")
+        + "}"
+    )
     file = from_text(text, Path("/project/n.ipynb"), "n.ipynb")
     assert file.text == "import torch\na = 1\ny = x.detach()\n"
     fact = severed(file, "x.detach()", "detach", ".detach()", loss=spot(file, "y"))
