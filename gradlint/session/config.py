@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradlint.core import Confidence, RuleSpec, Severity
 from gradlint.survey.discover import (
@@ -324,8 +324,7 @@ def _common_folder(paths: Sequence[Path]) -> Path:
     return Path(os.path.commonpath([path if is_folder(path) else path.parent for path in paths]))
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
+class _Place(NamedTuple):
     """Where settings were written, to say so in errors. ``text``: the file's; ``table``: the keys of the settings' table."""
 
     name: str

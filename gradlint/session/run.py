@@ -6,9 +6,9 @@ import gc
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from gradlint.core import Finding
 from gradlint.rules import specs
@@ -140,8 +140,7 @@ def _without_collector() -> Iterator[None]:
             gc.enable()
 
 
-@dataclass(slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What one pass over the project gave, before it is a report."""
 
     findings: tuple[Finding, ...]
@@ -171,17 +170,14 @@ class _Texts(Mapping[str, SourceFile]):
         return len(self._locations)
 
 
-@dataclass(slots=True)
 class Run:
     """The state of a run. ``overlay`` changes while fixes are tried out; files that it leaves alone are parsed once."""
 
-    config: Config
-    cwd: Path
-    overlay: Mapping[Path, str]
-    _parsed: dict[Path, SourceFile] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.overlay = {absolute(path, self.cwd): text for path, text in self.overlay.items()}
+    def __init__(self, config: Config, cwd: Path, overlay: Mapping[Path, str]) -> None:
+        self.config = config
+        self.cwd = cwd
+        self.overlay: Mapping[Path, str] = {absolute(path, cwd): text for path, text in overlay.items()}
+        self._parsed: dict[Path, SourceFile] = {}
 
     def select(self, paths: Sequence[str | Path]) -> Selection:
         config = self.config

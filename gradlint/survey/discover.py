@@ -6,9 +6,9 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -50,7 +50,7 @@ DEFAULT_INCLUDE: tuple[str, ...] = ("*.py", "*.ipynb")
 CONFIG_NAMES: tuple[str, ...] = (".gradlint.toml", "gradlint.toml", "pyproject.toml")
 """Where settings may stand, the first of a folder wins; pyproject.toml only with a ``[tool.gradlint]`` table."""
 
-_PLAIN = re.compile(r"[\w.-]+")
+_PLAIN = r"[\w.-]+"
 _MARKERS: tuple[str, ...] = ("pyproject.toml", "setup.py", "setup.cfg", ".git", ".hg")
 
 
@@ -255,8 +255,7 @@ def _communal(folder: Path) -> bool:
 # The walk ------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Rules:
+class _Rules(NamedTuple):
     """Ignore patterns and the folder that they are relative to (with a slash at its end)."""
 
     base: str
@@ -290,27 +289,20 @@ def _valid(pattern: str) -> bool:
     return True
 
 
-@dataclass(slots=True)
 class _Walk:
-    filters: Filters
-    cwd: Path
-    notes: dict[str, Note] = field(default_factory=dict)
-    _names: frozenset[str] = field(init=False)
-    _own: _Rules | None = field(init=False)
-    _suffixes: tuple[str, ...] = field(init=False)
-    _include: _Rules | None = field(init=False)
+    """Walks over folders with the same filters; ``notes`` are about what was met on the way, by path."""
 
-    def __post_init__(self) -> None:
-        plain = [
-            pattern for pattern in self.filters.exclude if not set(pattern) & set("*?[!/\\#") and pattern == pattern.strip()
-        ]
-        self._names = frozenset(plain)
-        self._own = _rules(self.filters.base, (pattern for pattern in self.filters.exclude if pattern not in self._names))
-        suffixes = [
-            pattern[1:] for pattern in self.filters.include if pattern.startswith("*.") and not set(pattern[2:]) & set("*?[!/")
-        ]
-        self._suffixes = tuple(suffixes)
-        self._include = _rules(self.filters.base, (pattern for pattern in self.filters.include if pattern[1:] not in suffixes))
+    def __init__(self, filters: Filters, cwd: Path) -> None:
+        self.notes: dict[str, Note] = {}
+        self._filters = filters
+        self._cwd = cwd
+        # Plain names and plain endings, which is what most patterns are, need no pattern matcher.
+        exclude, include, base = filters.exclude, filters.include, filters.base
+        self._names = frozenset(pattern for pattern in exclude if re.fullmatch(_PLAIN, pattern))
+        self._own = _rules(base, (pattern for pattern in exclude if pattern not in self._names))
+        plain = (pattern for pattern in include if pattern.startswith("*.") and re.fullmatch(_PLAIN, pattern[2:]))
+        self._suffixes = tuple(pattern[1:] for pattern in plain)
+        self._include = _rules(base, (pattern for pattern in include if pattern[1:] not in self._suffixes))
 
     def files(self, top: Path, *, deep: bool = True) -> Iterator[Path]:
         """The files below a folder, in no particular order; with ``deep`` false, only those that lie in it."""
@@ -322,7 +314,7 @@ class _Walk:
     def excluded(self, path: Path, folder: bool) -> bool:
         """Whether the patterns leave out this path or a folder above it, up to their base."""
         chain = [path, *path.parents]
-        below = [part for part in chain if part != self.filters.base and part.is_relative_to(self.filters.base)] or [path]
+        below = [part for part in chain if part != self._filters.base and part.is_relative_to(self._filters.base)] or [path]
         git = self._git_rules(path)
         for part in below:
             is_folder = folder or part != path
@@ -337,7 +329,7 @@ class _Walk:
         except OSError as error:
             self._note("warning", f"This folder cannot be read and is left out: {error.strerror or error}.", folder)
             return
-        if self.filters.gitignore and any(entry.name == ".gitignore" for entry in found):
+        if self._filters.gitignore and any(entry.name == ".gitignore" for entry in found):
             own = _rules(Path(folder), _lines(f"{folder}{os.sep}.gitignore"))
             rules = [*rules, own] if own else rules
         for entry in found:
@@ -398,7 +390,7 @@ class _Walk:
 
     def _git_rules(self, top: Path) -> list[_Rules]:
         """The ignore patterns that hold in a folder because of the folders above it in the same repository."""
-        if not self.filters.gitignore:
+        if not self._filters.gitignore:
             return []
         repository = next((parent for parent in (top, *top.parents) if (parent / ".git").exists()), None)
         if repository is None:
@@ -409,7 +401,7 @@ class _Walk:
         return [rule for rule in rules if rule is not None]
 
     def _note(self, level: str, message: str, path: str) -> None:
-        self.notes[path] = Note(level, message, shown(Path(path), self.cwd))
+        self.notes[path] = Note(level, message, shown(Path(path), self._cwd))
 
 
 def _git_folder(repository: Path) -> Path:
