@@ -206,7 +206,7 @@ def _keep(run: Run, variable: str, keep: object, truth: bool) -> bool:
     """Keep, of the objects that an iteration yields with their names, those whose name passes."""
     env = run.frame.env
     value = env[variable]
-    group = next(item for item in value.refs if isinstance(item, NameOf))
+    group = NameOf(tuple(pair for item in value.refs if isinstance(item, NameOf) for pair in item.group))
     kept: list[tuple[str, object]] = []
     for name, item in group.group:
         verdict = keep(name)  # type: ignore[operator]

@@ -240,6 +240,12 @@ def store(run: Run, holder: Value, index: Value, value: Value, target: ast.Subsc
             continue
         items = place.attrs.get("%items")
         if isinstance(items, Items):
+            if "%container" in place.attrs:
+                name = str(index.const) if index.is_const else "?"
+                run.watch.part_stored(place, name, value, node)
+                for item in value.refs:
+                    if isinstance(item, Obj) and item.owner is None:
+                        item.owner = (place, name)
             run.heap.write(place, "%items", _stored(items, index, value))
         elif place.kind == "instance" and place.cls is not None and modules.find_method(run, place, "__setitem__"):
             modules.call_method(run, ref(place), "__setitem__", [index, value], {}, node)

@@ -56,6 +56,10 @@ class Trail(NamedTuple):
     before: Trail | None
 
 
+# The cuts that one path from a source meets, in order: all of them must go before gradient flows on that path.
+Cuts = tuple[Cut, ...]
+
+
 class _Missing:
     def __repr__(self) -> str:
         return "MISSING"
@@ -63,7 +67,7 @@ class _Missing:
 
 MISSING = _Missing()
 NOTHING: frozenset[Obj] = frozenset()
-NO_CUTS: Mapping[tuple[Obj, Cut], Trail | None] = {}
+NO_CUTS: Mapping[tuple[Obj, Cuts], Trail | None] = {}
 NO_MARKS: frozenset[Cut] = frozenset()
 
 TENSOR, NUMBER, ARRAY, UNKNOWN, CONST, OBJECT = "tensor", "number", "array", "unknown", "const", "object"
@@ -74,7 +78,7 @@ class Value:
 
     ``kind``: tensor, number (a Python number), array (numpy and the like), const, object or unknown.
     ``live``: sources whose gradient reaches this value.  ``dead``: sources it was computed from but is cut off from, each with
-    the cut and the way from there.  ``refs``: the heap objects or callables it may be.  ``const``: its value if it is one constant.
+    the cuts of one path and the way from there.  ``refs``: the heap objects or callables it may be.  ``const``: its value if it is one constant.
     ``terms``: the summands, where the value is a sum whose summands are still worth telling apart.
     ``marks``: round trips through the CPU on the way here.  ``region``: the no-grad stretch in which it was computed.
     ``opaque``: gradient may reach something here that the analysis cannot see.
@@ -86,7 +90,7 @@ class Value:
         self,
         kind: str = UNKNOWN,
         live: frozenset[Obj] = NOTHING,
-        dead: Mapping[tuple[Obj, Cut], Trail | None] = NO_CUTS,
+        dead: Mapping[tuple[Obj, Cuts], Trail | None] = NO_CUTS,
         refs: tuple[object, ...] = (),
         const: object = MISSING,
         terms: tuple[Value, ...] = (),
@@ -132,7 +136,7 @@ class Value:
         if self.live:
             parts.append(f"live={sorted(str(o) for o in self.live)}")
         if self.dead:
-            parts.append(f"dead={sorted((str(o), c.api) for o, c in self.dead)}")
+            parts.append(f"dead={sorted((str(o), [c.api for c in cuts]) for o, cuts in self.dead)}")
         return f"<{' '.join(parts)}>"
 
 
@@ -161,8 +165,8 @@ def ref(obj: object) -> Value:
 
 
 def union_dead(
-    first: Mapping[tuple[Obj, Cut], Trail | None], second: Mapping[tuple[Obj, Cut], Trail | None]
-) -> Mapping[tuple[Obj, Cut], Trail | None]:
+    first: Mapping[tuple[Obj, Cuts], Trail | None], second: Mapping[tuple[Obj, Cuts], Trail | None]
+) -> Mapping[tuple[Obj, Cuts], Trail | None]:
     """Both sets of severed sources; where both know one, the first's story is kept."""
     if not second or first is second:
         return first

@@ -25,6 +25,7 @@ from gradlint.flow.lattice import (
     CONSTANT_NUMBER,
     CONSTANT_TENSOR,
     FALSE,
+    MISSING,
     NONE,
     NUMBER,
     OBJECT,
@@ -245,7 +246,7 @@ def _results(run: Run, row: Row, result: Value, node: ast.AST, has_dim: bool) ->
 
 def _nondifferentiable(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     result = run.flow(_inputs(run, row, args, kwargs))
-    if result.live:
+    if result.depends:
         result = run.sever(result, run.cut("nondifferentiable", "call", _name_of(node), node))
     return result.replace(opaque=False)
 
@@ -258,7 +259,7 @@ def _cut(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AS
 def _python(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     kind = ARRAY if row.get("numpy") or not name.startswith(("builtins.", "math.")) else NUMBER
     result = run.flow(_inputs(run, row, args, kwargs), kind)
-    if result.live:
+    if result.depends:
         result = run.sever(result, run.cut("python", "call", _name_of(node), node), kind)
     return result.replace(opaque=False, kind=kind)
 
@@ -285,7 +286,7 @@ def _leaf(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
     if not row.get("copies"):
         return _new_leaf(run, node) if _requires_grad(kwargs) else CONSTANT_TENSOR
     data = run.flow(_inputs(run, row, args[:1], {k: v for k, v in kwargs.items() if k == "data"}))
-    if data.live and not run.regions:
+    if data.depends:
         data = run.sever(data, run.cut("python", "call", _name_of(node), node))
     if _requires_grad(kwargs):
         if data.dead:
@@ -348,7 +349,7 @@ def scope_mode(row: Row, args: Args, kwargs: Kwargs) -> str | None:
 
 
 def _neutral(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
-    return ref(LibRef("%scope:neutral"))
+    return Value(OBJECT, refs=(LibRef("%scope:neutral"),), const=args[0].const if args and args[0].is_const else MISSING)
 
 
 def _grad_mode(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -721,6 +722,10 @@ def _register(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: as
         if row.get("what") == "buffer":
             value = value if value.is_const else Value(TENSOR)
         modules.store_attribute(run, ref(obj), name.const, value, node)
+        items = obj.attrs.get("%items")
+        if isinstance(items, Items):
+            known = items.known if isinstance(items.known, dict) else dict(enumerate(items.known))
+            run.heap.write(obj, "%items", Items({**known, name.const: value}, items.rest))
     else:
         for item in value.refs:
             if isinstance(item, Obj) and item.owner is None:
@@ -835,6 +840,7 @@ MEMBER_EFFECTS: dict[str, Callable[[Run, Row, Obj, Args, Kwargs, ast.AST], Value
 def container_member(run: Run, obj: Obj, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     """A list or dict method of ModuleList, ModuleDict, Sequential."""
     for value in args:
+        run.watch.part_stored(obj, "?", value, node)
         for item in value.refs:
             if isinstance(item, Obj) and item.owner is None:
                 item.owner = (obj, "?")
@@ -982,10 +988,8 @@ def tensor_attribute(run: Run, value: Value, name: str, node: ast.AST) -> Value:
             source = value
             if params is not None:
                 source = Value(TENSOR, frozenset(e.owner for e in params.entries))
-            result = run.flow((source,))
-            if result.live or result.dead:
-                return run.sever(result, run.cut(row.get("kind", "data"), "attribute", f".{name}", node))
-            return result
+            result = run.sever(source, run.cut(row.get("kind", "data"), "attribute", f".{name}", node))
+            return result.replace(refs=(params,)) if params is not None else result
         if row.effect == "constant":
             if name == "requires_grad" and leaf is not None:
                 state = modules.frozen(leaf)
@@ -1031,6 +1035,7 @@ def _tensor_effect(
     run: Run, row: Row, name: str, receiver: Value, args: Args, kwargs: Kwargs, node: ast.AST, api: str
 ) -> Value:
     effect = row.effect
+    params = next((r for r in receiver.refs if isinstance(r, ParamSet)), None)
     if effect == "backward":
         run.watch.backward(receiver, node)
         return NONE
@@ -1046,7 +1051,7 @@ def _tensor_effect(
     if effect == "python":
         kind = ARRAY if row.get("numpy") else NUMBER if name != "tolist" else ARRAY
         result = run.flow((receiver,), kind)
-        if result.live:
+        if result.depends:
             result = run.sever(result, run.cut("python", "call", api, node), kind)
         return result.replace(opaque=False, kind=kind)
     if effect == "constant":
@@ -1055,6 +1060,8 @@ def _tensor_effect(
         return Value(TENSOR) if name.startswith("new_") or name.endswith("_like") else Value(CONST)
     inputs = _inputs(run, row, args, kwargs, receiver)
     if effect == "inplace":
+        if params is not None and any(isinstance(r, ParamSet) for v in args for r in v.refs):
+            run.watch.copied_into(params)
         result = run.flow(inputs[1:] if row.get("overwrites") else inputs, TENSOR)
         if run.regions and (receiver.live or any(isinstance(r, Obj) for r in receiver.refs)):
             # a write that autograd does not see leaves the receiver what it was
@@ -1066,7 +1073,7 @@ def _tensor_effect(
         if row.get("when_dim") and isinstance(row.get("results"), tuple) and not args and not kwargs:
             return run.flow(inputs)
         result = run.flow(inputs)
-        if result.live:
+        if result.depends:
             result = run.sever(result, run.cut("nondifferentiable", "call", api, node))
         if row.get("inplace"):
             _rebind(run, node, result)
@@ -1156,7 +1163,7 @@ def _to_integer(args: Args, kwargs: Kwargs) -> bool:
 
 
 def _mark_cpu(run: Run, value: Value, node: ast.AST) -> Value:
-    if not run.program.uses_accelerator or not (value.live or any(cut.is_region for _, cut in value.dead)):
+    if not run.program.uses_accelerator or not (value.live or any(cut.is_region for _, cuts in value.dead for cut in cuts)):
         return value
     name = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else "cpu"
     return value.replace(marks=value.marks | {run.cut("cpu", "call", _method_name(node, name), node)})

@@ -273,6 +273,8 @@ def store_attribute(
         if isinstance(item, ParamSet):
             if name == "requires_grad":
                 set_frozen(run, item.entries, _flag(value), node)
+            elif name == "data" and any(isinstance(r, ParamSet) for r in value.refs):
+                run.watch.copied_into(item)
             elif name == "grad" and value.is_const and value.const is None:
                 run.watch.gradients_cleared(item.entries)
         elif isinstance(item, Obj):
@@ -333,7 +335,8 @@ def registered(run: Run, obj: Obj) -> Iterator[tuple[str, Obj]]:
             for item in value.refs:
                 if isinstance(item, Obj) and (may_be_module(run, item) or "%parameter" in item.attrs):
                     yield name, item
-        return
+        if obj.kind in containers.CONTAINERS:
+            return
     for name, value in list(obj.attrs.items()):
         if name.startswith("%") or not isinstance(value, Value):
             continue

@@ -121,8 +121,6 @@ def _list(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     if items is not None:
         known = tuple(const(k) for k in items.known) if isinstance(items.known, dict) else items.known
         return run.container("list", Items(known, items.rest if not isinstance(items.known, dict) else None), node)
-    if value.refs and isinstance(value.refs[0], Obj) and "%each" in value.refs[0].attrs:
-        return run.container("list", Items((), value.refs[0].attrs["%each"]), node)
     return run.container("list", Items((), containers.element(run, value, node)), node)
 
 
@@ -251,11 +249,24 @@ def _setattr(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
         name = args[1].const if args[1].is_const and isinstance(args[1].const, str) else None
         if name is not None:
             modules.store_attribute(run, args[0], name, args[2], node)
+        for item in args[1].refs:
+            if isinstance(item, NameOf):
+                _set_each(run, args[0], item, args[2], node)
     return NONE
 
 
-def _super_setattr(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
-    return NONE
+def _set_each(run: Run, holders: Value, names: NameOf, value: Value, node: ast.AST) -> None:
+    """``setattr(parent, name, …)`` for the names and parts an iteration yields: each part is replaced where it sits."""
+    for name, part in names.group:
+        if isinstance(part, Obj) and part.owner is not None and any(part.owner[0] is h for h in holders.refs):
+            holder = part.owner[0]
+            items = holder.attrs.get("%items")
+            if isinstance(items, Items):
+                run.watch.part_stored(holder, name, value, node)
+                known = items.known if isinstance(items.known, dict) else {str(i): v for i, v in enumerate(items.known)}
+                run.heap.write(holder, "%items", Items({**known, name.rpartition(".")[2]: value}, items.rest))
+            else:
+                modules.store_attribute(run, ref(holder), name.rpartition(".")[2], value, node)
 
 
 def _to_number(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:

@@ -14,6 +14,7 @@ from gradlint.flow.lattice import (
     OBJECT,
     TENSOR,
     Cut,
+    Cuts,
     Site,
     Trail,
     Value,
@@ -108,24 +109,19 @@ class Run:
                 marks = marks | value.marks
             opaque = opaque or value.opaque
         if self.regions:
+            regions = self.regions
+            if dead:
+                dead = {(s, _further(cuts, regions)): trail for (s, cuts), trail in dead.items()}
             if live:
-                dead = union_dead(dead, {(source, region): None for source in live for region in self.regions})
+                dead = union_dead(dead, {(source, regions): None for source in live})
                 live = NOTHING
             return Value(kind, live, dead, marks=marks, region=self.regions[-1])
         return Value(kind, live, dead, marks=marks, opaque=opaque)
 
     def sever(self, value: Value, cut: Cut, kind: str = TENSOR) -> Value:
-        """``value`` cut off from everything it reached.
-
-        What was only cut by a no-grad stretch so far is cut here again when the cut is deliberate graph surgery: taking away
-        the stretch alone would not bring the gradient back.
-        """
-        dead = value.dead
-        if value.live:
-            dead = union_dead(dead, {(source, cut): None for source in value.live})
-        if cut.kind in ("detach", "data"):
-            again = {(s, cut): None for (s, other) in value.dead if other.is_region and other is not cut}
-            dead = union_dead(dead, again)
+        """``value`` cut off from everything it reached; what was cut off already is now cut off twice."""
+        dead = {(source, _further(cuts, (cut,))): trail for (source, cuts), trail in value.dead.items()}
+        dead.update({(source, (cut,)): None for source in value.live})
         return Value(kind, NOTHING, dead, region=self.regions[-1] if self.regions else None)
 
     def leave(self, value: Value, node: ast.AST, text: str) -> Value:
@@ -136,6 +132,11 @@ class Run:
         dead = {key: _longer(trail, site, text) for key, trail in value.dead.items()}
         terms = tuple(self.leave(term, node, text) for term in value.terms)
         return value.replace(dead=dead, terms=terms)
+
+
+def _further(cuts: Cuts, more: Cuts) -> Cuts:
+    new = tuple(cut for cut in more if cut not in cuts)
+    return cuts + new if new and len(cuts) < 6 else cuts
 
 
 def _longer(trail: Trail | None, site: Site, text: str) -> Trail:

@@ -177,6 +177,12 @@ def _loop(run: Run, turn: Callable[[], int], turns: int) -> int:
 def _for(run: Run, node: ast.For | ast.AsyncFor) -> int:
     source = expressions.evaluate(run, node.iter)
     frame = run.frame
+    for item in source.refs:
+        if isinstance(item, Obj) and item.kind == "instance":
+            method = modules.find_method(run, item, "__iter__")
+            if method is not None and method.is_generator and method.node not in run.stack:
+                source = modules.call_method(run, ref(item), "__iter__", [], {}, node)
+                break
     generators = [r for r in source.refs if isinstance(r, Obj) and "%generator" in r.attrs]
     if generators:
         status = iterate_generator(run, generators[0], lambda item: _loop(run, lambda: _turn(run, node, item), 1))
@@ -241,7 +247,10 @@ def _with_items(run: Run, node: ast.With | ast.AsyncWith, index: int) -> int:
     if index == len(node.items):
         return execute(run, node.body)
     item = node.items[index]
+    before = run.regions
     manager = expressions.evaluate(run, item.context_expr)
+    if any(isinstance(r, LibRef) and r.name.startswith("%scope") for r in manager.refs):
+        run.regions = before
     outcome: list[int] = []
 
     def body(value: Value) -> None:

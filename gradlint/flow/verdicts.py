@@ -59,51 +59,106 @@ def _judge_root(run: Run, root: Root, judgement: Judgement) -> None:
         judgement.live.update(s.key for s in term.live)
     dead = {source: _standing(run, source, root) for term in terms for source, _ in term.dead}
     wanted = {source: standing for source, standing in dead.items() if standing}
-    if not wanted:
-        _round_trips(run, root, terms, judgement)
-        return
-    explicit = EXPLICIT in wanted.values()
-    alive = [_alive(run, term, root, explicit) for term in terms]
-    if not any(alive):
-        severed = [t for t in terms if any(s in wanted for s, _ in t.dead)]
-        if severed and not all(_only_corrections(t) for t in severed):
-            _report_severed(run, root, severed, wanted, "loss", judgement)
-    else:
-        inert = [t for t, lives in zip(terms, alive, strict=True) if not lives and any(s in wanted for s, _ in t.dead)]
-        inert = [t for t in inert if not _only_corrections(t)]
-        for term in inert:
-            _report_severed(run, root, [term], wanted, "term", judgement)
-        for term, lives in zip(terms, alive, strict=True):
-            if lives and term not in inert and _misses_its_optimizer(run, root, term):
-                _report_severed(run, root, [term], {s: w for s, w in wanted.items() if s in _held(run, root)}, "term", judgement)
-        live = {s for t in terms for s in t.live}
-        for source, standing in wanted.items():
-            if standing == EXPLICIT and source not in live:
-                cuts = [(cut, trail) for t in terms if t not in inert for (s, cut), trail in t.dead.items() if s is source]
-                cuts = [(cut, trail) for cut, trail in cuts if not cut.correction]
-                if cuts:
-                    judgement.starved.append(Starved(run, root, source, cuts))
+    held = _held(run, root)
+    if held is not None:
+        # the loss is for the optimizers that step with it; what others train may well be cut off
+        wanted = {source: standing for source, standing in wanted.items() if source in held}
+    if wanted:
+        _judge_terms(run, root, terms, wanted, held, judgement)
     _round_trips(run, root, terms, judgement)
 
 
-def _held(run: Run, root: Root) -> set[Obj]:
-    """The sources of the optimizers that step with the gradient of a loss."""
+def _judge_terms(
+    run: Run, root: Root, terms: tuple[Value, ...], wanted: dict[Obj, str], held: set[Obj] | None, judgement: Judgement
+) -> None:
+    explicit = EXPLICIT in wanted.values()
+    inert: list[Value] = []
+    alive: list[Value] = []
+    for term in terms:
+        cut_off = any(s in wanted for s, _ in term.dead) and not _only_corrections(term)
+        if _alive(run, term, root, explicit) and not (held is not None and cut_off and _only_others(run, root, term, held)):
+            alive.append(term)
+        elif cut_off:
+            inert.append(term)
+    live = {s for t in terms for s in t.live}
+    if not alive:
+        if inert:
+            _report_severed(run, root, inert, wanted, "loss", judgement)
+        return
+    for term in inert:
+        mine = {s: w for s, w in wanted.items() if any(d is s for d, _ in term.dead)}
+        # where something never gets gradient, that is the fault; what lives through another term was cut in passing
+        starving = {s: w for s, w in mine.items() if s not in live}
+        _report_severed(run, root, [term], starving or mine, "term", judgement)
+    for source, standing in wanted.items():
+        if standing == EXPLICIT and source not in live:
+            cuts = blamed([t for t in terms if t not in inert], source)
+            if cuts:
+                judgement.starved.append(Starved(run, root, source, cuts))
+
+
+def _held(run: Run, root: Root) -> set[Obj] | None:
+    """The sources that the optimizers stepping with a loss hold; None where nothing is known to step."""
     states = [o.attrs["%optimizer"] for o in root.targets]
-    return {s for t in root.value.summands() for s in (*t.live, *(d for d, _ in t.dead)) if any(run.watch.holds(st, s) for st in states)}
+    if not states or any(state.opaque for state in states) or run.watch.opaque_optimizers:
+        return None
+    sources = {s for t in root.value.summands() for s in (*t.live, *(d for d, _ in t.dead))}
+    return {s for s in sources if any(run.watch.holds(state, s) for state in states)}
 
 
-def _misses_its_optimizer(run: Run, root: Root, term: Value) -> bool:
-    """Whether a term was computed from what the stepping optimizer trains, yet gives gradient only to others."""
-    if not root.targets or len(root.value.summands()) < 2 or _only_corrections(term):
+def _only_others(run: Run, root: Root, term: Value, held: set[Obj]) -> bool:
+    """Whether a term gives gradient only to what other optimizers train."""
+    if any(s in held for s in term.live):
         return False
-    held = _held(run, root)
-    if any(s in held for s in term.live) or any(root.frozen.get(s) is True for s in term.live):
-        return False
-    return any(s in held for s, _ in term.dead) and all(run.watch.covered(s) for s in term.live)
+    return all(run.watch.covered(s) or root.frozen.get(s) is True for s in term.live)
+
+
+def blamed(terms: list[Value], source: Obj) -> list[tuple[Cut, Trail | None]]:
+    """The cuts to take away so that gradient reaches ``source``: those of the path that has fewest of them."""
+    paths = [
+        (_guilty(cuts), trail)
+        for term in terms
+        for (s, cuts), trail in term.dead.items()
+        if s is source and not any(cut.correction for cut in cuts)
+    ]
+    if not paths:
+        return []
+    fewest = min(len(cuts) for cuts, _ in paths)
+    found: dict[int, tuple[Cut, Trail | None]] = {}
+    for cuts, trail in paths:
+        if len(cuts) == fewest:
+            for cut in cuts:
+                found.setdefault(id(cut), (cut, trail))
+    return list(found.values())
+
+
+def _guilty(cuts: tuple[Cut, ...]) -> list[Cut]:
+    """Of the cuts of one path: all stretches and detaches, and the first operation that has no derivative.
+
+    A detach that only serves the conversion after it (``x.detach().numpy()``) is not the fault; the conversion is.
+    """
+    found: list[Cut] = []
+    hard: Cut | None = None
+    for i, cut in enumerate(cuts):
+        if cut.is_region:
+            found.append(cut)
+        elif cut.kind in ("detach", "data"):
+            after = next((c for c in cuts[i + 1 :] if not c.is_region), None)
+            if not (after is not None and after.kind == "python" and _same_line(cut, after)) and hard is None:
+                found.append(cut)
+        elif hard is None:
+            hard = cut
+            found.append(cut)
+    return found
+
+
+def _same_line(first: Cut, second: Cut) -> bool:
+    a, b = first.site, second.site
+    return a.file is b.file and a.node.lineno == b.node.lineno  # type: ignore[attr-defined]
 
 
 def _only_corrections(term: Value) -> bool:
-    return bool(term.dead) and all(cut.correction for _, cut in term.dead)
+    return bool(term.dead) and all(any(cut.correction for cut in cuts) for _, cuts in term.dead)
 
 
 def _alive(run: Run, term: Value, root: Root, explicit: bool) -> bool:
@@ -178,7 +233,7 @@ def _report_severed(run: Run, root: Root, terms: list[Value], wanted: dict[Obj, 
     names = names_of(run, starved)
     if revived:
         for leaf in dict.fromkeys(revived):
-            cut, trail = next((c, tr) for t in terms for (s, c), tr in t.dead.items() if s in wanted)
+            cut, trail = next((c[0], tr) for t in terms for (s, c), tr in t.dead.items() if s in wanted)
             judgement.facts.append(
                 facts.Revived(
                     span_of(leaf.attrs["%revived"]), confidence, story(root, trail, cut, names), starved=names, cut=span_of(cut.site), loss=loss
@@ -186,30 +241,21 @@ def _report_severed(run: Run, root: Root, terms: list[Value], wanted: dict[Obj, 
             )
         return
     region = value.region
-    if scope == "loss" and region is not None and any(c is region for t in terms for _, c in t.dead):
-        for cut in {id(c): c for t in terms for s, c in t.dead if c.is_region and s in wanted}.values():
-            if cut is region or cut in root_regions(value):
-                path = (
-                    Step(loss, "backward is called here"),
-                    Step(span_of(cut.site), f"{cut.api} switches gradient off while the loss is computed"),
-                )
-                judgement.facts.append(
-                    facts.BackwardDisabled(span_of(cut.site), confidence, path, construct=cut.construct, api=cut.api, backward=loss)
-                )
+    if scope == "loss" and region is not None:
+        path = (
+            Step(loss, "backward is called here"),
+            Step(span_of(region.site), f"{region.api} switches gradient off while the loss is computed"),
+        )
+        judgement.facts.append(
+            facts.BackwardDisabled(span_of(region.site), confidence, path, construct=region.construct, api=region.api, backward=loss)
+        )
         return
     by_cut: dict[int, tuple[Cut, Trail | None, set[Obj]]] = {}
-    for term in terms:
-        for (source, cut), trail in term.dead.items():
-            if source in wanted and not cut.correction:
-                entry = by_cut.setdefault(id(cut), (cut, trail, set()))
-                entry[2].add(source)
+    for source in starved:
+        for cut, trail in blamed(terms, source):
+            by_cut.setdefault(id(cut), (cut, trail, set()))[2].add(source)
     for cut, trail, sources in by_cut.values():
         judgement.facts.append(_severed(run, root, cut, trail, names_of(run, sources), scope, confidence))
-
-
-def root_regions(value: Value) -> set[Cut]:
-    """The stretches inside which a value was computed from start to end."""
-    return {value.region} if value.region is not None else set()
 
 
 def _severed(run: Run, root: Root, cut: Cut, trail: Trail | None, names: tuple[str, ...], scope: str, confidence: Confidence) -> facts.Severed:

@@ -143,6 +143,10 @@ class Watch:
             if isinstance(item, Obj) and "%state_of" in item.attrs and item.attrs["%state_of"] is not obj:
                 self.copies.add(obj)
 
+    def copied_into(self, params: ParamSet) -> None:
+        """Parameters are written from other parameters: their owners follow, as averaged and target networks do."""
+        self.copies.update(entry.owner for entry in params.entries)
+
     def wrapped(self, obj: Obj, row: Row, node: ast.AST) -> None:
         pass
 
@@ -295,7 +299,16 @@ class Watch:
         self.pending = [p for p in self.pending if id(p.optimizer) not in rebuilt]
         self.optimizers.append(obj)
         held = {e.owner for e in state.params}
-        self.pending = [p for p in self.pending if not (p.kind in ("unfreeze", "replace") and any(part in held for part in p.parts))]
+        path = self.here()
+
+        def settled(item: Pending) -> bool:
+            if item.kind in ("unfreeze", "replace"):
+                return any(part in held for part in item.parts)
+            # the model has a new optimizer, made after the freeze
+            old: OptimizerState = item.optimizer.attrs["%optimizer"]
+            return self.compatible(item.path, path) and any(e.owner in held for e in old.params)
+
+        self.pending = [p for p in self.pending if not settled(p)]
 
     def opaque_optimizer(self, obj: Obj) -> None:
         """An optimizer (or something that steps) whose parameters are not known."""
@@ -440,7 +453,10 @@ class Watch:
             if isinstance(r, Obj) and r not in value.refs
             for e in (modules.parameters(run, r) if r.kind != "leaf" else (Parameter(r, name),))
         }
-        mine = {e.owner for e in modules.parameters(run, obj)} | ({obj} if obj.kind == "opaque" else set())
+        whole = obj
+        while whole.owner is not None and modules.may_be_module(run, whole.owner[0]):
+            whole = whole.owner[0]
+        mine = {e.owner for e in modules.parameters(run, whole)} | ({obj} if obj.kind == "opaque" else set())
         for optimizer in self.optimizers:
             state: OptimizerState = optimizer.attrs["%optimizer"]
             if state.opaque and not state.params:
@@ -495,10 +511,17 @@ class Watch:
                 run.heap.write(obj, "%reset_at", None)
         elif mode == "train":
             note = obj.attrs.get("%eval_at")
-            if isinstance(note, Note) and note.top is not None and note.top is not top and self._within(note.top, top):
+            meant = isinstance(note, Note) and note.top is not None
+            if meant and ((note.top is not top and self._within(note.top, top)) or self._settled(obj)):
                 run.heap.write(obj, "%reset_at", Note(run.site(node), top))
             elif note is not None:
                 run.heap.write(obj, "%eval_at", None)
+
+    def _settled(self, obj: Obj) -> bool:
+        """Whether a layer is frozen for good as far as the run has seen."""
+        from gradlint.flow.modules import frozen
+
+        return frozen(obj) is True and obj not in self.unfrozen
 
     @staticmethod
     def _within(part: Obj, whole: Obj) -> bool:
