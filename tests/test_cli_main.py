@@ -119,6 +119,7 @@ def test_check_is_what_happens_without_a_command(session: Session, run: Run) -> 
         (["--min-confidence=hihg"], "gradlint: argument --min-confidence: invalid choice: 'hihg'"),
         (["nowhere.py"], "gradlint: nowhere.py: no such file or folder"),
         (["chekc"], "gradlint: chekc: no such file or folder; did you mean the command check?"),
+        (["--quiet", "rule"], "gradlint: rule: no such file or folder; a command comes first: gradlint rule"),
         (["rule", "GRD1O2"], "gradlint: there is no rule GRD1O2; did you mean GRD1"),
         (["rule", "detach-on-los-path"], "gradlint: there is no rule detach-on-los-path; did you mean detach-on-loss-path?"),
         (["config", "selct"], "gradlint: there is no setting selct; did you mean select?"),
@@ -132,7 +133,9 @@ def test_check_is_what_happens_without_a_command(session: Session, run: Run) -> 
         (["--stdin-filename", "a.py", "b.py"], "gradlint: --stdin-filename names the text on standard input"),
         (["rule", "GRD101", "extra"], "gradlint: unexpected argument extra"),
         (["--write-baseline", "nowhere"], "gradlint: nowhere: no such file or folder"),
-        (["baseline", "prune", "--baseline", "nowhere.json", "nowhere"], "gradlint: nowhere: no such file or folder"),
+        (["baseline", "write", "nowhere"], "gradlint: nowhere: no such file or folder"),
+        (["baseline", "prune", "-"], "gradlint: a baseline needs files, not standard input"),
+        (["baseline"], "gradlint: the following arguments are required: action"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(
@@ -143,6 +146,16 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     assert (code, out) == (2, "")
     assert err.startswith(message), err
     assert err.count("\n") == 1
+
+
+def test_a_baseline_that_is_not_there(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.py").touch()
+    for arguments in (["baseline", "prune"], ["--baseline", "known.json"]):
+        code, out, err = run(*arguments)
+        assert (code, out) == (2, "")
+        assert "the baseline cannot be read: no such file or directory" in err
+        assert err.count("\n") == 1
 
 
 def test_an_unknown_rule_is_blamed_on_who_named_it(session: Session, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,7 +305,7 @@ def test_results_go_to_stdout_and_the_rest_to_stderr(session: Session, run: Run)
     )
     assert err == (
         "Found 1 error, 1 warning in 1 file of 1 (2 suppressed, 1 in the baseline).\n"
-        "1 can be fixed with --fix; 1 with --fix --unsafe-fixes; gradlint rule GRD208 explains a rule.\n"
+        "1 can be fixed with --fix; 1 can be fixed with --fix --unsafe-fixes; gradlint rule GRD208 explains a rule.\n"
     )
     assert run("--quiet") == (1, out, "")
     session.find()

@@ -114,6 +114,8 @@ def _run(options: argparse.Namespace, given: Input, config: Config) -> int:
 
 
 def _input(options: argparse.Namespace) -> Input:
+    if options.paths[:1] == ["check"] and not os.path.lexists("check"):  # as in `gradlint --no-cache check src`
+        del options.paths[0]
     if STDIN not in options.paths:
         if options.stdin_filename and options.paths:
             raise UsageError("--stdin-filename names the text on standard input: give - as the path")
@@ -134,6 +136,8 @@ def _input(options: argparse.Namespace) -> Input:
 
 
 def _command_hint(path: str) -> str:
+    if path in COMMANDS:
+        return f"; a command comes first: gradlint {path}"
     return nearest(path, list(COMMANDS)).replace("mean ", "mean the command ") if path.isalpha() else ""
 
 
@@ -158,6 +162,8 @@ def _emit(options: argparse.Namespace, config: Config, report: Report, stream: T
         look = style(stream, options.color)
         write(_statistics(report, look, chosen) if options.statistics else render(chosen, report, look), stream)
     if chosen in HUMAN and not options.quiet:
+        if report.findings and is_terminal(stream) and not options.output_file:
+            say("")
         _summarise(report, options)
 
 
@@ -197,11 +203,8 @@ def _summarise(report: Report, options: argparse.Namespace) -> None:
     found = look.paint(f"Found {', '.join(kinds)}", "bold")
     say(f"{found} in {_count(len({finding.span.file for finding in report.findings}), 'file')} of {len(report.files)}{more}.")
     safety = Counter(finding.fix.safety for finding in report.findings if finding.fix)
-    fixes = []
-    if safety[Safety.SAFE]:
-        fixes.append(f"{safety[Safety.SAFE]} can be fixed with --fix")
-    if safety[Safety.UNSAFE]:
-        fixes.append(f"{safety[Safety.UNSAFE]} with --fix --unsafe-fixes")
+    ways = ((Safety.SAFE, "--fix"), (Safety.UNSAFE, "--fix --unsafe-fixes"))
+    fixes = [f"{safety[kind]} can be fixed with {option}" for kind, option in ways if safety[kind]]
     code = next(iter(report.counts))
     say("; ".join([*fixes, f"gradlint rule {code} explains a rule"]) + ".")
 

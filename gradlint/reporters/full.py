@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import islice
 
@@ -29,7 +30,7 @@ def block(finding: Finding, places: Places, style: Style) -> Iterator[str]:
     steps = finding.path
     gutter = Gutter(_digits(finding, places), style)
     yield _headline(finding, places, style)
-    yield from (f"  {line}" for line in wrap(finding.message, style.width - 2))
+    yield from (f"  {_prose(line, style)}" for line in wrap(finding.message, style.width - 2))
     picture = list(frame(finding.span, places, gutter, color))
     if picture:
         yield gutter.blank()
@@ -67,33 +68,37 @@ def _digits(finding: Finding, places: Places) -> int:
 
 
 def _story(steps: tuple[Step, ...], places: Places, style: Style) -> Iterator[str]:
-    """Numbered steps: where, what happens there, and the source line below."""
+    """Numbered steps: where, what happens there, and the source line; in columns unless the paths are too long for that."""
     spots = [places.of(step.span) for step in steps]
     labels = [f"{spot.file}:{f'cell {spot.cell}:' if spot.cell is not None else ''}{spot.line}" for spot in spots]
     digits = len(str(len(steps)))
-    # A very long path name does not push every other step to the right.
-    room = min(max(text_width(label) for label in labels), max(style.width // 3, 16))
-    indent = " " * (4 + digits + 2)
+    room = max(map(text_width, labels))
+    stacked = room > style.width // 3
+    indent = " " * (4 + digits + 2 + (0 if stacked else room + 2))
+    space = style.width - len(indent)
+    before = ""
     for number, (step, label) in enumerate(zip(steps, labels, strict=True), 1):
         head = f"    {style.paint(f'{number:>{digits}}', 'blue', 'bold')}  {style.paint(label, 'bold')}"
-        space = style.width - len(indent) - room - 2
-        if text_width(label) <= room:
-            said = list(wrap(step.text, space))
-            yield f"{head}{' ' * (room - text_width(label))}  {said[0]}".rstrip()
-        else:
+        said = [_prose(line, style) for line in wrap(step.text, space)]
+        if stacked:
             yield head
-            said = ["", *wrap(step.text, space)]
-        column = indent + " " * (room + 2)
-        yield from (f"{column}{line}" for line in said[1:])
-        source = places.line(step.span.file, step.span.line)
-        if source.strip():
-            view = clip(source.strip(), 0, 0, space, style.ellipsis)
-            yield f"{column}{style.paint(view.text, 'dim')}"
+        else:
+            yield f"{head}{' ' * (room - text_width(label))}  {said.pop(0)}".rstrip()
+        yield from (f"{indent}{line}" for line in said)
+        source = places.line(step.span.file, step.span.line).strip()
+        if source and label != before:
+            yield f"{indent}{style.paint(clip(source, 0, 0, space, style.ellipsis).text, 'dim')}"
+        before = label
+
+
+def _prose(line: str, style: Style) -> str:
+    """``line`` with the code in it brought out."""
+    return re.sub(r"`[^`]+`", lambda code: style.paint(code[0], "cyan"), line) if style.color else line
 
 
 def _labelled(label: str, text: str, style: Style, look: str) -> Iterator[str]:
     indent = " " * (len(label) + 4)
-    lines = list(wrap(text, style.width - len(indent)))
+    lines = [_prose(line, style) for line in wrap(text, style.width - len(indent))]
     yield f"  {style.paint(f'{label}:', look, 'bold')} {lines[0]}"
     yield from (f"{indent}{line}" for line in lines[1:])
 

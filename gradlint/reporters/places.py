@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -88,7 +89,7 @@ class Places:
     def relative_uri(self, file: str) -> str:
         """``relative`` as a relative address, or the absolute one for a file outside the repository."""
         relative = self.relative(file)
-        return quote(relative) if relative is not None else self.uri(file)
+        return quote(os.fsencode(relative)) if relative is not None else self.uri(file)
 
     def utf16(self, file: str, line: int, column: int) -> Mapping[str, int]:
         """A position as the language server protocol counts it: from 0, columns in UTF-16 units."""
