@@ -12,17 +12,21 @@ from gradlint.core.finding import (
 )
 from gradlint.core.rule_spec import Group, RuleSpec
 from gradlint.core.span import Span
+from gradlint.core.verdict import Evidence, Outcome, Verdict
 
 __all__ = [
     "Claim",
     "Confidence",
     "Edit",
+    "Evidence",
     "Finding",
     "Fix",
     "Group",
+    "Outcome",
     "RuleSpec",
     "Safety",
     "Severity",
     "Span",
     "Step",
+    "Verdict",
 ]
