@@ -188,6 +188,19 @@ def test_a_file_without_any_project_brings_its_folder(tmp_path: Path, monkeypatc
     assert context(tmp_path, "work/a.py") == ["work/b.py"], "a home folder holds many things that are none of its business"
 
 
+def test_files_of_two_projects_bring_both_and_not_what_lies_between(tmp_path: Path) -> None:
+    tree(tmp_path, "one/setup.py", "one/a.py", "one/b.py", "two/setup.py", "two/c.py", "two/d.py", "three/e.py")
+    assert context(tmp_path, "one/a.py", "two/c.py") == ["one/b.py", "one/setup.py", "two/d.py", "two/setup.py"]
+
+
+def test_settings_further_down_are_said_to_be_unused(tmp_path: Path) -> None:
+    tree(tmp_path, "gradlint.toml", "sub/gradlint.toml", "other/pyproject.toml", "a.py")
+    found = select([tmp_path], Filters(tmp_path), cwd=tmp_path)
+    assert [note.path for note in found.notes] == ["sub/gradlint.toml"]
+    assert select([tmp_path / "sub"], Filters(tmp_path), cwd=tmp_path).notes == ()
+    assert select([tmp_path], Filters(tmp_path), cwd=tmp_path, isolated=True).notes == ()
+
+
 def test_markers_of_the_home_folder_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tree(tmp_path, "home/.git/config", "home/pyproject.toml", "home/work/a.py")
     monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")

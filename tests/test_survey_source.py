@@ -177,7 +177,7 @@ def test_line_numbers_in_messages_are_those_of_the_file() -> None:
 def test_likely_causes(text: str, hint: str) -> None:
     source = of("a = 1\n" + text)
     assert ("a", 1) in names(source)
-    assert hint in source.problems[0].help
+    assert hint in source.problems[0].message
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="this Python reads it")
@@ -187,13 +187,13 @@ def test_likely_causes(text: str, hint: str) -> None:
 def test_newer_syntax_names_the_python_that_reads_it(text: str) -> None:
     source = of("a = 1\n" + text + "b = 2\n")
     assert {name for name, _ in names(source)} == {"a", "b"}
-    assert "Python 3.12 reads" in source.problems[0].help
+    assert "Python 3.12 reads" in source.problems[0].message
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="this Python reads it")
 @pytest.mark.parametrize("text", ["x = t'hello {name}'\n", "try:\n    pass\nexcept TypeError, ValueError:\n    pass\n"])
 def test_syntax_of_3_14(text: str) -> None:
-    assert "Python 3.14 reads" in of(text).problems[0].help
+    assert "Python 3.14 reads" in of(text).problems[0].message
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from gradlint.survey.discover import (
     DEFAULT_INCLUDE,
     Filters,
     absolute,
+    common_folder,
     is_file,
-    is_folder,
     nearest_settings,
     project_root,
     shown,
@@ -307,7 +307,7 @@ def load(
     if file is not None:
         file = absolute(file, cwd)
     elif not isolated:
-        file = nearest_settings(_common_folder(named))
+        file = nearest_settings(common_folder(named))
     values: dict[str, Any] = {}
     root = project_root(named, isolated=isolated)
     if file is not None:
@@ -316,12 +316,6 @@ def load(
     for override in overrides:
         values = _merged(values, _read_override(override, cwd))
     return Config(**values, root=root, file=file, isolated=isolated)
-
-
-def _common_folder(paths: Sequence[Path]) -> Path:
-    import os.path
-
-    return Path(os.path.commonpath([path if is_folder(path) else path.parent for path in paths]))
 
 
 class _Place(NamedTuple):

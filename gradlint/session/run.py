@@ -43,7 +43,7 @@ def analyze(
     cwd: Path | None = None,
     use_cache: bool = True,
     fixing: Fixing | None = None,
-    jobs: int = 1,  # noqa: ARG001 - part of the interface already
+    jobs: int = 1,
 ) -> Report:
     """Check files and folders.
 

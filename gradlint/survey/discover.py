@@ -94,10 +94,9 @@ class Filters:
 class Selection:
     """The files of a run, absolute, sorted, each once.
 
-    ``root``: the project's folder. ``checked``: the files that are reported on. ``context``: the rest of the project.
+    ``checked``: the files that are reported on. ``context``: the rest of their project. ``notes``: what was met on the way.
     """
 
-    root: Path
     checked: tuple[Path, ...]
     context: tuple[Path, ...]
     notes: tuple[Note, ...]
@@ -176,11 +175,10 @@ def project_root(paths: Sequence[Path], *, isolated: bool = False) -> Path:
     the top of the disk never count. Without any, the folder that imports start from.
 
     Args:
-        paths: absolute files or folders.
+        paths: absolute files or folders, one at least.
         isolated: no settings are looked for.
     """
-    folders = [path if is_folder(path) else path.parent for path in paths]
-    top = Path(os.path.commonpath(folders)) if folders else Path.cwd()
+    top = common_folder(paths)
     home = Path.home()
     candidates = [parent for parent in (top, *top.parents) if parent not in (home, Path(parent.anchor))]
     if not isolated:
@@ -216,7 +214,6 @@ def select(
     for path, given in zip(named, paths, strict=False):
         if path not in in_memory and not os.path.lexists(path):
             raise MissingPath(str(given))
-    root = project_root(named, isolated=isolated)
     walk = _Walk(filters, cwd)
     checked: dict[Path, None] = {}
     for path in named:
@@ -225,24 +222,29 @@ def select(
                 checked.update(dict.fromkeys(walk.files(path)))
         elif not (filters.force and walk.excluded(path, False)):
             checked[path] = None
+    if not isolated:
+        walk.note_unused_settings(nearest_settings(common_folder(named)))
     context: dict[Path, None] = {}
-    for folder in _context_folders(named, root):
+    folders = _context_folders(named, isolated)
+    for folder in folders:
         if folder not in named:
             context.update(dict.fromkeys(walk.files(folder, deep=not _communal(folder))))
-    context.update(dict.fromkeys(path for path in in_memory if path not in checked and path.is_relative_to(root)))
+    context.update(dict.fromkeys(path for path in in_memory if any(path.is_relative_to(folder) for folder in folders)))
     rest = sorted(path for path in context if path not in checked)
-    return Selection(root, tuple(sorted(checked)), tuple(rest), tuple(walk.notes.values()))
+    return Selection(tuple(sorted(checked)), tuple(rest), tuple(walk.notes.values()))
 
 
-def _context_folders(named: Sequence[Path], root: Path) -> list[Path]:
-    """The folders that hold the rest of the project, none within another."""
-    folders: set[Path] = set()
-    for path in named:
-        if is_folder(path):
-            folders.add(source_root(path))
-        else:
-            folders.add(root if path.is_relative_to(root) else source_root(path.parent))
-    return [folder for folder in sorted(folders) if not any(other in folder.parents for other in folders)]
+def common_folder(paths: Sequence[Path]) -> Path:
+    """The folder that holds all of the paths; a folder among them holds itself."""
+    return Path(os.path.commonpath([path if is_folder(path) else path.parent for path in paths]))
+
+
+def _context_folders(named: Sequence[Path], isolated: bool) -> list[Path]:
+    """The folders that hold the projects of the named files and folders, none within another."""
+    found = {source_root(path) for path in named if is_folder(path)}
+    for folder in {path.parent for path in named if not is_folder(path)}:
+        found.add(project_root([folder], isolated=isolated))
+    return [folder for folder in sorted(found) if not any(other in folder.parents for other in found)]
 
 
 def _communal(folder: Path) -> bool:
@@ -294,6 +296,7 @@ class _Walk:
 
     def __init__(self, filters: Filters, cwd: Path) -> None:
         self.notes: dict[str, Note] = {}
+        self._settings: list[Path] = []
         self._filters = filters
         self._cwd = cwd
         # Plain names and plain endings, which is what most patterns are, need no pattern matcher.
@@ -322,6 +325,12 @@ class _Walk:
                 return True
         return False
 
+    def note_unused_settings(self, used: Path | None) -> None:
+        """Say which settings files were met that do not apply, because one run has one of them."""
+        for path in self._settings:
+            if path != used and has_settings(path):
+                self._note("warning", "These settings are not used here; run gradlint on this folder to use them.", str(path))
+
     def _folder(self, folder: str, rules: list[_Rules], above: set[tuple[int, int]], deep: bool) -> Iterator[Path]:
         try:
             with os.scandir(folder) as entries:
@@ -336,6 +345,8 @@ class _Walk:
             name, path = entry.name, entry.path
             if name in self._names:
                 continue
+            if name in CONFIG_NAMES:
+                self._settings.append(Path(path))
             try:
                 link = entry.is_symlink()
                 is_folder = entry.is_dir()

@@ -130,8 +130,8 @@ def _explain(source: SourceFile, error: BaseException, bad: list[_Piece]) -> Pro
         left_out = "Nothing of the file is checked."
     else:
         left_out = f"{_ranges(bad)} left out; the rest of the file is checked."
-    hint = _likely_cause(texts, reason)
-    return Problem(Span(source.path, line, column, line, column), message, f"{left_out} {hint}".strip())
+    message = f"{message} {_likely_cause(texts, reason)}".strip()
+    return Problem(Span(source.path, line, column, line, column), message, left_out)
 
 
 def _ranges(bad: list[_Piece]) -> str:
@@ -163,11 +163,11 @@ def _likely_cause(texts: str, reason: str) -> str:
         return "The file holds the markers of an unfinished merge."
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     if _OLD.search(texts) or "Missing parentheses in call to" in reason or "leading zeros" in reason:
-        return "This looks like Python 2."
+        return "It looks like Python 2."
     needed = next((entry for entry in _NEWER if entry[0] > sys.version_info[:2] and entry[2].search(texts)), None)
     if needed is None and reason.startswith("f-string") and sys.version_info < (3, 12):
         needed = ((3, 12), "an f-string that reuses its quotes or spans lines", re.compile(""))
     if needed is None:
         return ""
     version = ".".join(map(str, needed[0]))
-    return f"This looks like {needed[1]}, which Python {version} reads; gradlint runs on Python {running} here."
+    return f"It looks like {needed[1]}, which Python {version} reads; gradlint runs on Python {running} here."
