@@ -81,7 +81,7 @@ def test_metadata_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch, b
     class Found:
         loader = Loader()
 
-    monkeypatch.setattr(gradlint.rules.importlib.util, "find_spec", lambda name: Found())
+    monkeypatch.setattr(gradlint.rules.importlib.util, "find_spec", lambda _: Found())
     with pytest.raises(LookupError, match=reason):
         gradlint.rules._spec("gradlint.rules.grd999_x_y")
 

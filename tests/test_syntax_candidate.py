@@ -102,8 +102,10 @@ def test_each_line_is_parsed_once_and_context_is_in_the_same_piece() -> None:
 
 
 def test_match_try_and_loops_are_entered() -> None:
-    text = "match a:\n    case 1:\n        def f():\n            x.y()\ntry:\n    pass\nexcept A:\n    def g():\n        x.y()\nelse:\n"
-    text += "    def h():\n        x.y()\nfinally:\n    while a:\n        def i():\n            x.y()\n"
+    text = (
+        "match a:\n    case 1:\n        def f():\n            x.y()\ntry:\n    pass\nexcept A:\n    def g():\n        x.y()\n"
+    )
+    text += "else:\n    def h():\n        x.y()\nfinally:\n    while a:\n        def i():\n            x.y()\n"
     file = source(text)
     assert file.tree is not None
     spans = [[file.span(node)] for node in ast.walk(file.tree) if isinstance(node, ast.Call)]

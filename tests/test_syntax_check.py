@@ -128,7 +128,7 @@ def test_the_internal_error_of_the_check_is_the_rule_of_that_name() -> None:
     from gradlint.syntax.check import INTERNAL_ERROR
 
     spec = next(rule.spec for rule in all_rules() if rule.spec.code == "GRD000")
-    assert INTERNAL_ERROR == (spec.code, spec.name)
+    assert (spec.code, spec.name) == INTERNAL_ERROR
     assert spec.severity is Severity.WARNING
 
 
@@ -148,7 +148,7 @@ def test_a_rule_may_stay_silent_on_syntax_but_not_for_want_of_it(monkeypatch: py
 
 
 def test_no_facts_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(candidate_module.cst, "parse_module", lambda text: pytest.fail("parsed"))
+    monkeypatch.setattr(candidate_module.cst, "parse_module", lambda _: pytest.fail("parsed"))
     assert check_file(source(TEXT), [], all_rules()) == []
     assert check_file(source(TEXT), [cut(1, 1, 2, "other.py")], all_rules()) == []
 

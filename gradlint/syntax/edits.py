@@ -65,6 +65,8 @@ def replace(candidate: Candidate, node: cst.CSTNode, new: cst.CSTNode | str) -> 
 
 def rename(candidate: Candidate, name: cst.Name, new: str) -> Edits:
     """Exchange one name."""
+    if name.value == new:
+        return ()
     return (Edit(candidate.span(name), new),)
 
 

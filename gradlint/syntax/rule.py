@@ -50,12 +50,12 @@ class Rule(cst.CSTVisitor, Generic[F]):
     # For a rule to define ----------------------------------------------------------------------------------------------
 
     @classmethod
-    def concerns(cls, fact: F) -> bool:  # noqa: ARG003
+    def concerns(cls, fact: F) -> bool:
         """Whether a fact of one of the rule's kinds is its business."""
         return True
 
     @classmethod
-    def context(cls, fact: F) -> tuple[Span, ...]:  # noqa: ARG003
+    def context(cls, fact: F) -> tuple[Span, ...]:
         """Places beside the fact's own that the rule's fix needs to see; those in other files are ignored."""
         return ()
 
