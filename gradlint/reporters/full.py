@@ -80,10 +80,9 @@ def _story(steps: tuple[Step, ...], places: Places, style: Style) -> Iterator[st
     for number, (step, label) in enumerate(zip(steps, labels, strict=True), 1):
         head = f"    {style.paint(f'{number:>{digits}}', 'blue', 'bold')}  {style.paint(label, 'bold')}"
         said = [_prose(line, style) for line in wrap(step.text, space)]
-        if stacked:
-            yield head
-        else:
-            yield f"{head}{' ' * (room - text_width(label))}  {said.pop(0)}".rstrip()
+        fits = not stacked or (len(said) == 1 and text_width(label) + 2 + text_width(step.text) <= space)
+        gap = 2 if stacked else room - text_width(label) + 2
+        yield f"{head}{' ' * gap}{said.pop(0)}".rstrip() if fits else head
         yield from (f"{indent}{line}" for line in said)
         source = places.line(step.span.file, step.span.line).strip()
         if source and label != before:
