@@ -744,6 +744,21 @@ def test_frozen_mode_reset() -> None:
     assert "`def train(self, mode=True): super().train(mode); self.trunk.eval(); return self`" in finding.help
 
 
+@pytest.mark.parametrize(
+    ("module", "part"),
+    [
+        ("model.trunk", "self.trunk"),
+        ("m.layers.0.norm", "self.layers[0].norm"),
+        ("m.layers.?", "self.layers[i]"),
+        ("a", "self.a"),
+    ],
+)
+def test_frozen_mode_help_is_code(module: str, part: str) -> None:
+    file = source("trunk.eval()\n", "train.py")
+    finding = only(file, FrozenModeReset(spot(file, "trunk.eval()"), HIGH, (), module, LOSS))
+    assert f"; {part}.eval(); " in finding.help
+
+
 # --- across rules ----------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ from gradlint.core import Claim, Fix, Group, RuleSpec, Safety, Severity
 from gradlint.flow.facts import ModuleFlagAssigned
 from gradlint.syntax import edits
 from gradlint.syntax.rule import Rule
-from gradlint.syntax.wording import code
+from gradlint.syntax.wording import code, expression
 
 _EFFECTS = {False: "freezes", True: "unfreezes", None: "changes"}
 
@@ -40,7 +40,7 @@ class ModuleRequiresGradAttribute(Rule[ModuleFlagAssigned]):
             f"This {_EFFECTS[fact.value]} nothing: on a module, `requires_grad` is an attribute like any other, and the "
             f"parameters of {code(fact.module)} keep theirs.",
             fact=fact,
-            help=f"Call {code(f'{fact.module}.requires_grad_({value})')}, which sets it on every parameter.",
+            help=f"Call {code(f'{expression(fact.module)}.requires_grad_({value})')}, which sets it on every parameter.",
             claim=Claim("membership", "flag-without-effect", (fact.module,), fact.span),
             fix=fix,
         )

@@ -10,7 +10,7 @@ from gradlint.core import Claim, Fix, Group, RuleSpec, Safety, Severity
 from gradlint.flow.facts import FrozenNormTraining
 from gradlint.syntax import edits
 from gradlint.syntax.rule import Rule
-from gradlint.syntax.wording import code, names
+from gradlint.syntax.wording import code, expression, names
 
 
 class FrozenBatchnormInTrainMode(Rule[FrozenNormTraining]):
@@ -49,11 +49,12 @@ class FrozenBatchnormInTrainMode(Rule[FrozenNormTraining]):
                 f"{module} is frozen but runs in train mode: if it has batch normalisation, as networks of its kind do, "
                 "the running statistics go on moving with every batch."
             )
+        call = code(f"{expression(fact.module)}.eval()")
         self.report(
             fact.span,
             message,
             fact=fact,
-            help=f"Call {code(f'{fact.module}.eval()')} after the freeze, and again after each `train()` that covers it. "
+            help=f"Call {call} after the freeze, and again after each `train()` that covers it. "
             "Freezing parameters does not freeze buffers.",
             claim=Claim("state", "drifts", fact.norms or (fact.module,), fact.span),
             fix=fix,

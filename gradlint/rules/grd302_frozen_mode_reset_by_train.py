@@ -5,7 +5,7 @@ from __future__ import annotations
 from gradlint.core import Claim, Fix, Group, RuleSpec, Severity
 from gradlint.flow.facts import FrozenModeReset
 from gradlint.syntax.rule import Rule
-from gradlint.syntax.wording import code
+from gradlint.syntax.wording import code, expression
 
 
 class FrozenModeResetByTrain(Rule[FrozenModeReset]):
@@ -21,8 +21,8 @@ class FrozenModeResetByTrain(Rule[FrozenModeReset]):
     facts = (FrozenModeReset,)
 
     def tell(self, fact: FrozenModeReset, fix: Fix | None = None) -> None:
-        owner, _, part = fact.module.rpartition(".")
-        part = f"self.{part}" if owner else fact.module
+        owner, _, part = expression(fact.module).partition(".")
+        part = f"self.{part or owner}"
         self.report(
             fact.span,
             f"{code(fact.module)} is put into eval mode here, but the `train()` at {self.place(fact.train)} puts it back into "

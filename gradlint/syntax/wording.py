@@ -17,6 +17,12 @@ def code(text: str) -> str:
     return f"`{' '.join(text.split())}`"
 
 
+def expression(name: str) -> str:
+    """A module's name as code would have it: ``layers.0.norm`` is reached as ``layers[0].norm``."""
+    parts = (f"[{'i' if part == '?' else part}]" if part == "?" or part.isdigit() else f".{part}" for part in name.split("."))
+    return "".join(parts).removeprefix(".")
+
+
 def names(subjects: Sequence[str], otherwise: str = "the parameters behind it") -> str:
     """The things that a sentence is about: ``a``, ``b`` and 4 more; ``otherwise`` when none is known by name."""
     unique = list(dict.fromkeys(subjects))
