@@ -94,10 +94,13 @@ def check_project(project: Project) -> tuple[Mismatch, ...]:
         first = project.files[0].relative_to(project.folder).as_posix() if project.files else project.path.name
         mismatches.append(Mismatch(first, 1, f"a fixture outside {CLEAN}/ says what is found in it"))
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary).resolve() / "project"
-        copy(project, folder)
-        mismatches.extend(compare(lint(folder), marks))
-    shown = [replace(mismatch, file=(project.folder / mismatch.file).as_posix()) for mismatch in mismatches]
+        copied = Path(temporary).resolve() / "project"
+        copy(project, copied)
+        mismatches.extend(compare(lint(copied), marks))
+    folder = project.folder
+    if folder.is_relative_to(Path.cwd()):
+        folder = folder.relative_to(Path.cwd())
+    shown = [replace(mismatch, file=(folder / mismatch.file).as_posix()) for mismatch in mismatches]
     return tuple(sorted(shown, key=lambda mismatch: (mismatch.file, mismatch.line)))
 
 
