@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
+from functools import cache
 from typing import NoReturn
 
 from gradlint import __version__
@@ -94,7 +96,19 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """Help with room for long option names."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30)
+        # A formatter is made for every option that is added; left to itself it imports all of shutil to learn the width.
+        super().__init__(prog, max_help_position=30, width=_width())
+
+
+@cache
+def _width() -> int:
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isascii() and columns.isdigit() and int(columns):
+        return max(int(columns), 40) - 2
+    try:
+        return max(min(os.get_terminal_size(1).columns, 120), 40) - 2
+    except OSError:
+        return 98
 
 
 def _general(parser: argparse.ArgumentParser) -> None:
