@@ -722,7 +722,8 @@ def test_frozen_norm(before: str, node: str, module: str, after: str) -> None:
             "p.requires_grad = False",
             "net",
         ),
-        ("for p in net.parameters():\n    p.requires_grad = False\n", "p.requires_grad = False", "net.trunk"),
+        ("for p in net.parameters():\n    p.requires_grad = False\n", "p.requires_grad = False", "trunk"),
+        ("net.freeze_trunk(False)\n", "net.freeze_trunk(False)", "net.trunk"),
     ],
 )
 def test_frozen_norm_without_a_module_in_sight(text: str, node: str, module: str) -> None:
@@ -731,6 +732,32 @@ def test_frozen_norm_without_a_module_in_sight(text: str, node: str, module: str
     assert finding.fix is None
     assert "if it has batch normalisation, as networks of its kind do" in finding.message
     assert finding.claim is not None and finding.claim.subjects == (module,)
+
+
+@pytest.mark.parametrize(
+    ("text", "node"),
+    [
+        ("self.trunk.requires_grad_(False)\n", "self.trunk.requires_grad_(False)"),
+        ("for p in self.trunk.parameters(): p.requires_grad = False\n", "p.requires_grad = False"),
+    ],
+)
+def test_frozen_norm_is_told_of_what_the_code_freezes(text: str, node: str) -> None:
+    file = source(text)
+    facts = [FrozenNormTraining(spot(file, node), HIGH, (), name, (name,), True) for name in ("m.trunk.1", "m.trunk.bn")]
+    finding = only(file, *facts)
+    assert finding.message == (
+        "`self.trunk` is frozen but runs in train mode: the running statistics of `m.trunk.1` and `m.trunk.bn` go on moving "
+        "with every batch."
+    )
+    assert finding.help.startswith("Call `self.trunk.eval()` after the freeze")
+    assert fixed(file, finding) == f"{text}self.trunk.eval()\n"
+
+
+def test_frozen_norm_that_is_frozen_by_itself() -> None:
+    file = source("freeze(bn)\n")
+    finding = only(file, FrozenNormTraining(spot(file, "freeze(bn)"), HIGH, (), "m.0", ("m.0",), True))
+    assert finding.message == "`m.0` is frozen but runs in train mode: its running statistics go on moving with every batch."
+    assert finding.help.startswith("Call `m[0].eval()`")
 
 
 def test_frozen_mode_reset() -> None:

@@ -37,19 +37,19 @@ class FrozenBatchnormInTrainMode(Rule[FrozenNormTraining]):
             owner = target.value if isinstance(target, cst.Attribute) and len(node.targets) == 1 else None
             self._tell_at(fact, node, owner)
 
-    def tell(self, fact: FrozenNormTraining, fix: Fix | None = None) -> None:
-        module = code(fact.module)
+    def tell(self, fact: FrozenNormTraining, fix: Fix | None = None, module: str = "") -> None:
+        """As for any rule; ``module`` is how the code spells what is frozen, where that can be seen."""
+        subject = module or fact.module
         if fact.certain:
-            layers = f" of {names(fact.norms)}" if fact.norms else ""
-            message = (
-                f"{module} is frozen but runs in train mode: the running statistics{layers} go on moving with every batch."
-            )
+            own = set(fact.norms) <= {subject}
+            statistics = "its running statistics" if own else f"the running statistics of {names(fact.norms)}"
+            message = f"{code(subject)} is frozen but runs in train mode: {statistics} go on moving with every batch."
         else:
             message = (
-                f"{module} is frozen but runs in train mode: if it has batch normalisation, as networks of its kind do, "
+                f"{code(subject)} is frozen but runs in train mode: if it has batch normalisation, as networks of its kind do, "
                 "the running statistics go on moving with every batch."
             )
-        call = code(f"{expression(fact.module)}.eval()")
+        call = code(f"{module or expression(fact.module)}.eval()")
         self.report(
             fact.span,
             message,
@@ -61,23 +61,27 @@ class FrozenBatchnormInTrainMode(Rule[FrozenNormTraining]):
         )
 
     def _tell_at(self, fact: FrozenNormTraining, node: cst.Call | cst.Assign, owner: cst.BaseExpression | None) -> None:
-        changes = self._evaluated(fact, node, owner) if owner is not None else ()
-        self.tell(fact, self.fix(f"Put {code(fact.module)} into eval mode", changes))
+        changes, module = self._evaluated(fact, node, owner) if owner is not None else ((), "")
+        self.tell(fact, self.fix(f"Put {code(module or fact.module)} into eval mode", changes), module)
 
-    def _evaluated(self, fact: FrozenNormTraining, node: cst.Call | cst.Assign, owner: cst.BaseExpression) -> edits.Edits:
-        """The edits that put what is frozen into eval mode, where the syntax names it."""
+    def _evaluated(
+        self, fact: FrozenNormTraining, node: cst.Call | cst.Assign, owner: cst.BaseExpression
+    ) -> tuple[edits.Edits, str]:
+        """The edits that put what is frozen into eval mode, and how the code spells it, where the syntax shows it."""
         statement = edits.statement(self.candidate, node)
         loop = self._loop(statement)
-        if loop is not None and isinstance(owner, cst.Name) and self.candidate.code(owner) in _words(loop.target):
+        whole = isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and node.func.attr.value == "requires_grad_"
+        if loop is not None and isinstance(owner, cst.Name) and owner.value in _words(loop.target):
             match loop.iter:
-                case cst.Call(func=cst.Attribute(value=module), args=[]) if self._named(module, fact.module):
-                    return edits.insert_after(self.candidate, loop, f"{self.candidate.code(module)}.eval()")
-        elif isinstance(statement, cst.Expr) and statement.value is node and self._named(owner, fact.module):
-            return edits.insert_after(self.candidate, statement, f"{self.candidate.code(owner)}.eval()")
-        elif isinstance(statement, cst.Assign) and statement.value is node and isinstance(owner, cst.Call):
-            if isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and node.func.attr.value == "requires_grad_":
-                return edits.append(self.candidate, node, ".eval()")
-        return ()
+                case cst.Call(func=cst.Attribute(value=module), args=[]) if _names(module, fact.module, whole=True):
+                    spelled = self.candidate.code(module)
+                    return edits.insert_after(self.candidate, loop, f"{spelled}.eval()"), spelled
+        elif isinstance(statement, cst.Expr) and statement.value is node and _names(owner, fact.module, whole=whole):
+            spelled = self.candidate.code(owner)
+            return edits.insert_after(self.candidate, statement, f"{spelled}.eval()"), spelled
+        elif isinstance(statement, cst.Assign) and statement.value is node and isinstance(owner, cst.Call) and whole:
+            return edits.append(self.candidate, node, ".eval()"), ""
+        return (), ""
 
     def _loop(self, statement: cst.CSTNode | None) -> cst.For | None:
         """The loop whose body is this statement alone."""
@@ -89,11 +93,15 @@ class FrozenBatchnormInTrainMode(Rule[FrozenNormTraining]):
                 return None
         return None
 
-    def _named(self, node: cst.BaseExpression, module: str) -> bool:
-        """Whether an expression spells the module, or the part of its name that this code uses."""
-        if isinstance(node, cst.Attribute):
-            return node.attr.value == module.rpartition(".")[2] and isinstance(node.value, cst.Name | cst.Attribute)
-        return isinstance(node, cst.Name) and node.value == module.rpartition(".")[2]
+
+def _names(node: cst.BaseExpression, module: str, *, whole: bool) -> bool:
+    """Whether an expression spells the module, by the last part of its name; with ``whole`` also one that the module is in."""
+    *owners, name = module.split(".")
+    last = node.attr.value if isinstance(node, cst.Attribute) else getattr(node, "value", "")
+    dotted = isinstance(node, cst.Name) or (
+        isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name | cst.Attribute)
+    )
+    return dotted and (last == name or (whole and last in owners))
 
 
 def _words(target: cst.BaseExpression) -> set[str]:
