@@ -33,6 +33,8 @@ def connected(contents: Mapping[Path, bytes], wanted: Iterable[Path]) -> set[Pat
         by_stem[name.encode("utf-8", "surrogateescape")].append(path)
     neighbours: dict[Path, set[Path]] = defaultdict(set)
     for path, data in contents.items():
+        if path.suffix == ".ipynb":  # lines of code, each in quotes or all in one string
+            data = data.replace(b"\\n", b"\n").replace(b'"', b"\n")
         for word in _imported_words(data):
             for other in by_stem.get(word, ()):
                 neighbours[path].add(other)

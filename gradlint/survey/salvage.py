@@ -123,14 +123,13 @@ def _explain(source: SourceFile, error: BaseException, bad: list[_Piece]) -> Pro
         message = "This is nested too deeply for Python's parser."
     else:
         message = f"This does not parse: {error}."
-    texts = "\n".join("\n".join(lines[piece.first : piece.last + 1]) for piece in bad)
     if not bad and source.tree is not None:
         left_out = ""
     elif source.tree is None or not source.tree.body:
         left_out = "Nothing of the file is checked."
     else:
         left_out = f"{_ranges(bad)} left out; the rest of the file is checked."
-    message = f"{message} {_likely_cause(texts, reason)}".strip()
+    message = f"{message} {_likely_cause(lines[line - 1], reason)}".strip()
     return Problem(Span(source.path, line, column, line, column), message, left_out)
 
 
@@ -146,25 +145,24 @@ def _ranges(bad: list[_Piece]) -> str:
 _OLD = re.compile(
     r"^[ \t]*(?:print[ \t]+[\"'\w]|print[ \t]*>>|exec[ \t]+[\"'\w]|raise[ \t]+\w+[ \t]*,"
     r"|except[ \t]+[\w.()]+[ \t]*,[ \t]*[a-z_]\w*[ \t]*:)|<>|`\w+`",
-    re.MULTILINE,
 )
 _NEWER: tuple[tuple[tuple[int, int], str, re.Pattern[str]], ...] = (
-    ((3, 13), "defaults of type parameters", re.compile(r"^[ \t]*(?:def|class|type)[ \t]+\w+\[[^\]\n=]*=", re.MULTILINE)),
-    ((3, 12), "a `type` statement", re.compile(r"^[ \t]*type[ \t]+\w+[ \t]*(?:\[.*\])?[ \t]*=", re.MULTILINE)),
-    ((3, 12), "type parameters", re.compile(r"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+\w+[ \t]*\[", re.MULTILINE)),
+    ((3, 13), "defaults of type parameters", re.compile(r"^[ \t]*(?:def|class|type)[ \t]+\w+\[[^\]\n=]*=")),
+    ((3, 12), "a `type` statement", re.compile(r"^[ \t]*type[ \t]+\w+[ \t]*(?:\[.*\])?[ \t]*=")),
+    ((3, 12), "type parameters", re.compile(r"^[ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+\w+[ \t]*\[")),
     ((3, 14), "a template string", re.compile(r"(?<![\w\"'])(?:t|rt|tr)[\"']", re.IGNORECASE)),
-    ((3, 14), "`except` without parentheses", re.compile(r"^[ \t]*except\*?[ \t]+[\w.]+[ \t]*,", re.MULTILINE)),
+    ((3, 14), "`except` without parentheses", re.compile(r"^[ \t]*except\*?[ \t]+[\w.]+[ \t]*,")),
 )
 
 
-def _likely_cause(texts: str, reason: str) -> str:
-    """What else would read the text: a newer Python, Python 2, or nothing until a merge is finished."""
-    if re.search(r"^(?:<{7} |>{7} |={7}$)", texts, re.MULTILINE):
+def _likely_cause(text: str, reason: str) -> str:
+    """What else would read the line that does not parse: a newer Python, Python 2, or nothing until a merge is finished."""
+    if re.search(r"^(?:<{7} |>{7} |={7}$)", text):
         return "The file holds the markers of an unfinished merge."
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
-    if _OLD.search(texts) or "Missing parentheses in call to" in reason or "leading zeros" in reason:
+    if _OLD.search(text) or "Missing parentheses in call to" in reason or "leading zeros" in reason:
         return "It looks like Python 2."
-    needed = next((entry for entry in _NEWER if entry[0] > sys.version_info[:2] and entry[2].search(texts)), None)
+    needed = next((entry for entry in _NEWER if entry[0] > sys.version_info[:2] and entry[2].search(text)), None)
     if needed is None and reason.startswith("f-string") and sys.version_info < (3, 12):
         needed = ((3, 12), "an f-string that reuses its quotes or spans lines", re.compile(""))
     if needed is None:
