@@ -703,8 +703,9 @@ def test_frozen_norm(before: str, node: str, module: str, after: str) -> None:
     file = source(before)
     finding = only(file, FrozenNormTraining(spot(file, node), HIGH, (), module, ("bn1", "bn2"), True))
     assert (finding.code, finding.severity) == ("GRD301", Severity.WARNING)
+    spelled = "self.net" if "self" in before else module
     assert finding.message == (
-        f"`{module}` is frozen but runs in train mode: the running statistics of `bn1` and `bn2` go on moving with every batch."
+        f"`{spelled}` is frozen but runs in train mode: the running statistics of `bn1` and `bn2` go on moving with every batch."
     )
     assert finding.claim == Claim("state", "drifts", ("bn1", "bn2"), finding.span)
     assert fixed(file, finding) == after

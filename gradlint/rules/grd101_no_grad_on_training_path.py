@@ -39,7 +39,7 @@ class NoGradOnTrainingPath(Rule[Severed]):
             )
 
     def tell(self, fact: Severed, fix: Fix | None = None) -> None:
-        region = "decorator" if fact.construct == "decorator" else "region"
+        region = fact.construct if fact.construct in ("decorator", "statement") else "region"
         self.report(
             fact.span,
             starvation(fact, self.source, code(fact.api)),

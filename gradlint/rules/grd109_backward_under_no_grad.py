@@ -34,7 +34,7 @@ class BackwardUnderNoGrad(Rule[BackwardDisabled]):
             self.tell(fact, self.fix(f"Take the block out of {code(fact.api)}", changes))
 
     def tell(self, fact: BackwardDisabled, fix: Fix | None = None) -> None:
-        region = "decorator" if fact.construct == "decorator" else "region"
+        region = fact.construct if fact.construct in ("decorator", "statement") else "region"
         self.report(
             fact.span,
             f"{code(fact.api)} switches gradient off where the loss is computed, so the backward at "
