@@ -120,7 +120,7 @@ def test_newer_syntax_names_the_python_that_reads_it(check: Check) -> None:
     _, rows, _ = check()
     (row,) = [row for row in rows if row["filename"] == "newer.py"]
     assert row["code"] == "GRD001"
-    assert "Python 3.12" in row["help"]
+    assert "Python 3.12" in f"{row['message']} {row['help']}"
 
 
 def test_a_very_long_file(check: Check) -> None:
