@@ -67,6 +67,10 @@ def narrow(run: Run, test: ast.expr, truth: bool) -> bool:
     if names is not None:
         variable, keep = names
         return _keep(run, variable, keep, truth)
+    if not isinstance(test, ast.Name):
+        for part in ast.walk(test):
+            if isinstance(part, ast.Name) and _is_names(run, part.id):
+                return _keep(run, part.id, lambda name: None, truth)
     if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.left, ast.Name):
         other = test.comparators[0]
         if isinstance(other, ast.Constant) and other.value is None and isinstance(test.ops[0], ast.Is | ast.IsNot):
@@ -85,6 +89,23 @@ def narrow(run: Run, test: ast.expr, truth: bool) -> bool:
     if isinstance(test, ast.Attribute) and test.attr == "requires_grad" and isinstance(test.value, ast.Name):
         return _narrow_requires_grad(run, test.value.id, truth)
     return True
+
+
+def splits(run: Run, test: ast.expr) -> bool:
+    """Whether a condition tells apart the objects that one loop variable stands for, rather than two ways the run may go."""
+    for part in ast.walk(test):
+        if not isinstance(part, ast.Name):
+            continue
+        value = run.frame.env.get(part.id)
+        if value is None or not value.refs:
+            continue
+        if any(isinstance(item, NameOf) for item in value.refs):
+            return True
+        if len(value.refs) > 1 and isinstance(test, ast.Call | ast.BoolOp | ast.UnaryOp) and "isinstance" in ast.unparse(test):
+            return True
+        if any(isinstance(item, ParamSet) for item in value.refs) and "requires_grad" in ast.unparse(test):
+            return True
+    return False
 
 
 def _narrow_any(run: Run, parts: list[ast.expr]) -> bool:
@@ -169,6 +190,20 @@ def _name_test(run: Run, test: ast.expr) -> tuple[str, object] | None:  # type: 
         if isinstance(generator, ast.GeneratorExp | ast.ListComp) and len(generator.generators) == 1:
             inner = generator.elt
             if (
+                isinstance(inner, ast.Call)
+                and isinstance(inner.func, ast.Attribute)
+                and inner.func.attr in ("startswith", "endswith")
+                and isinstance(inner.func.value, ast.Name)
+                and _is_names(run, inner.func.value.id)
+            ):
+                from gradlint.flow.containers import strings
+
+                options = strings(run, evaluate(run, generator.generators[0].iter))
+                variable, method = inner.func.value.id, inner.func.attr
+                if options is None:
+                    return variable, lambda name: None
+                return variable, _matcher(lambda name: getattr(name, method)(tuple(options)), True, "".join(options))
+            if (
                 isinstance(inner, ast.Compare)
                 and len(inner.ops) == 1
                 and isinstance(inner.ops[0], ast.In)
@@ -225,7 +260,7 @@ def _keep(run: Run, variable: str, keep: object, truth: bool) -> bool:
                 entries = tuple(certain[e.name] for e in item.entries if e.name in allowed)
                 env[other] = Value(OBJECT, refs=(ParamSet(entries, item.root),))  # type: ignore[arg-type]
                 break
-            if isinstance(item, Obj) and any(item is known for _, known in group.group):
+            if isinstance(item, Obj) and all(any(r is known for _, known in group.group) for r in bound.refs):
                 objects = tuple(known for _, known in kept if isinstance(known, Obj))
                 env[other] = Value(OBJECT, refs=objects)
                 break

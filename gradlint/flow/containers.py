@@ -460,6 +460,8 @@ def everything(run: Run, value: Value, depth: int = 0) -> list[Value]:
                 inner.append(items.rest)
             for item in inner[:32]:
                 found.extend(everything(run, item, depth + 1))
+        elif isinstance(target, Obj) and isinstance(target.attrs.get("%flow"), Value):
+            found.append(target.attrs["%flow"])
     return found
 
 

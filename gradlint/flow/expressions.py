@@ -174,6 +174,7 @@ def binary(run: Run, op: ast.operator, left: Value, right: Value, node: ast.AST)
     combined = containers.concatenation(run, op, left, right, node)
     if combined is not None:
         return combined
+    left, right = as_tensor(left), as_tensor(right)
     kind = _kind_of(left, right)
     if kind == TENSOR and isinstance(op, ast.FloorDiv):
         result = run.flow((left, right))
@@ -195,6 +196,14 @@ def binary(run: Run, op: ast.operator, left: Value, right: Value, node: ast.AST)
         if scaled is not None and scaled.terms and not run.regions:
             result.terms = scaled.terms
     return result
+
+
+def as_tensor(value: Value) -> Value:
+    """A parameter taken from an iterator, as the tensor it is."""
+    if value.live or not any(isinstance(item, ParamSet) for item in value.refs):
+        return value
+    owners = frozenset(entry.owner for item in value.refs if isinstance(item, ParamSet) for entry in item.entries)
+    return Value(TENSOR, owners)
 
 
 def _kind_of(left: Value, right: Value) -> str:

@@ -51,11 +51,11 @@ def join_envs(envs: list[dict[str, Value]]) -> dict[str, Value]:
     return merged
 
 
-def branch(run: Run, frame: Frame, arms: list[Callable[[], int]]) -> int:
+def branch(run: Run, frame: Frame, arms: list[Callable[[], int]], *, split: bool = False) -> int:
     """Run alternatives from the same state and join what falls out of them.
 
     Every arm starts from the same variables and heap.  Arms that leave (return, break, continue) hand their state to where
-    they go; arms that raise are dropped.
+    they go; arms that raise are dropped.  ``split``: the arms handle different objects (see ``Heap.merge``).
     """
     base = frame.env
     regions = run.regions
@@ -101,6 +101,6 @@ def branch(run: Run, frame: Frame, arms: list[Callable[[], int]]) -> int:
         run.regions = regions
         return DONE if left else RAISE
     frame.env = falls[0] if len(falls) == 1 else join_envs(falls)
-    run.heap.merge(fallen)
+    run.heap.merge(fallen, split=split)
     run.regions = min(after, key=len)  # type: ignore[assignment]
     return FALL

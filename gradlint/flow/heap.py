@@ -176,8 +176,12 @@ class Heap:
         del journal[mark:]
         return changes
 
-    def merge(self, arms: list[dict[tuple[Obj, str], object]]) -> None:
-        """Apply what several alternative arms wrote: joined where more than one path leads here."""
+    def merge(self, arms: list[dict[tuple[Obj, str], object]], *, split: bool = False) -> None:
+        """Apply what several alternative arms wrote: joined where more than one path leads here.
+
+        ``split``: the arms are not alternatives for one object but what happens to different objects, as in
+        ``for name, p in …: if "head" in name: …``; then an arm that did not write has no say.
+        """
         if not arms:
             return
         keys: dict[tuple[Obj, str], None] = {}
@@ -185,7 +189,9 @@ class Heap:
             keys.update(dict.fromkeys(arm))
         for obj, key in keys:
             base = obj.attrs.get(key, MISSING)
-            values = [arm.get((obj, key), base) for arm in arms]
+            values = [arm.get((obj, key), MISSING if split else base) for arm in arms]
+            if key in UNSET and not split:
+                values = [UNSET[key] if value is MISSING else value for value in values]
             known = [value for value in values if value is not MISSING]
             if not known:
                 continue
@@ -194,6 +200,10 @@ class Heap:
                 merged = join_slot(key, merged, value)
             if merged is not base:
                 self.write(obj, key, merged)
+
+
+# What the absence of a note means.
+UNSET = {"%frozen": False, "%mode": "train"}
 
 
 def join_slot(key: str, a: object, b: object) -> object:

@@ -1012,9 +1012,9 @@ def tensor_attribute(run: Run, value: Value, name: str, node: ast.AST) -> Value:
 def tensor_method(run: Run, receiver: Value, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     """``tensor.name(…)``; also of values that are not known to be tensors, where the name is a tensor's."""
     row = run.program.knowledge.member("torch.Tensor", name)
-    params = next((r for r in receiver.refs if isinstance(r, ParamSet)), None)
-    if params is not None and not receiver.depends:
-        receiver = Value(TENSOR, frozenset(e.owner for e in params.entries), refs=receiver.refs)
+    if not receiver.live and any(isinstance(r, ParamSet) for r in receiver.refs) and not receiver.dead:
+        owners = frozenset(e.owner for r in receiver.refs if isinstance(r, ParamSet) for e in r.entries)
+        receiver = Value(TENSOR, owners, refs=receiver.refs)
     if receiver.is_const and isinstance(receiver.const, str):
         return _string_method(receiver.const, name, args)
     if row is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gradlint.flow.frame import Frame
-from gradlint.flow.heap import Heap, Items, Obj, node_key
+from gradlint.flow.heap import Heap, Items, Obj, ParamSet, node_key
 from gradlint.flow.lattice import (
     NO_CUTS,
     NOTHING,
@@ -108,6 +108,9 @@ class Run:
             if value.marks:
                 marks = marks | value.marks
             opaque = opaque or value.opaque
+            for item in value.refs:
+                if type(item) is ParamSet:
+                    live = live | {entry.owner for entry in item.entries}
         if self.regions:
             regions = self.regions
             if dead:

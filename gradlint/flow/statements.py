@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from gradlint.flow import containers, expressions, modules
 from gradlint.flow.calls import enter_context, iterate_generator, make_function
 from gradlint.flow.classes import FunctionInfo
-from gradlint.flow.conditions import decide, narrow
+from gradlint.flow.conditions import decide, narrow, splits
 from gradlint.flow.frame import BREAK, CONTINUE, DONE, FALL, RAISE, RETURN, Frame, branch, join_envs
 from gradlint.flow.heap import ClassRef, FunctionRef, Items, LibRef, NameOf, Obj, ParamSet
 from gradlint.flow.lattice import CONSTANT_NUMBER, MISSING, NONE, UNKNOWN_VALUE, Value, const, join, ref
@@ -141,7 +141,7 @@ def _if(run: Run, node: ast.If) -> int:
 
         return go
 
-    return branch(run, frame, [arm(node.body, True), arm(node.orelse, False)])
+    return branch(run, frame, [arm(node.body, True), arm(node.orelse, False)], split=splits(run, node.test))
 
 
 def _loop(run: Run, turn: Callable[[], int], turns: int) -> int:

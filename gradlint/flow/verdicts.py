@@ -91,8 +91,8 @@ def _judge_terms(
         starving = {s: w for s, w in mine.items() if s not in live}
         _report_severed(run, root, [term], starving or mine, "term", judgement)
     for source, standing in wanted.items():
-        if standing == EXPLICIT and source not in live:
-            cuts = blamed([t for t in terms if t not in inert], source)
+        if standing == EXPLICIT and source not in live and not any(s is source for t in inert for s, _ in t.dead):
+            cuts = blamed(list(terms), source)
             if cuts:
                 judgement.starved.append(Starved(run, root, source, cuts))
 

@@ -350,7 +350,7 @@ class Watch:
                 left.append(item)
                 continue
             if item.kind == "freeze":
-                parts = tuple(p for p in item.parts if frozen(p) is True and p not in self.unfrozen)
+                parts = tuple(p for p in item.parts if frozen(p) in (True, "maybe") and p not in self.unfrozen)
                 if parts:
                     self._frozen_in_optimizer(item, parts, obj, node)
             elif item.kind == "unfreeze":
@@ -405,6 +405,9 @@ class Watch:
                     self.pending.append(
                         Pending("freeze", note.site, optimizer, held, path, self.gradients_alive, staged=bool(self.roots))
                     )
+        elif trains is None:
+            self.unfrozen.update(owners)
+            self.pending = [p for p in self.pending if not (p.kind == "freeze" and any(o in p.parts for o in owners))]
         elif trains is True:
             for owner in owners:
                 if owner in changed:
@@ -459,7 +462,7 @@ class Watch:
         mine = {e.owner for e in modules.parameters(run, whole)} | ({obj} if obj.kind == "opaque" else set())
         for optimizer in self.optimizers:
             state: OptimizerState = optimizer.attrs["%optimizer"]
-            if state.opaque and not state.params:
+            if (state.opaque and not state.params) or obj.serial > state.serial:
                 continue
             newer = tuple(dict.fromkeys(f for f in fresh if not self.covered(f, strictly=True) or f.serial > state.serial))
             newer = tuple(f for f in newer if not any(e.owner is f for e in state.params))
@@ -506,22 +509,25 @@ class Watch:
         """A module is put into train or eval mode, itself or through ``top``."""
         run = self.run
         if mode == "eval":
-            run.heap.write(obj, "%eval_at", Note(run.site(node), top))
+            present = obj.attrs.get("%eval_at")
+            if not (isinstance(present, Note) and present.top is not None and self._within(present.top, top)):
+                run.heap.write(obj, "%eval_at", Note(run.site(node), top))
             if obj.attrs.get("%reset_at") is not None:
                 run.heap.write(obj, "%reset_at", None)
         elif mode == "train":
             note = obj.attrs.get("%eval_at")
             meant = isinstance(note, Note) and note.top is not None
-            if meant and ((note.top is not top and self._within(note.top, top)) or self._settled(obj)):
+            if meant and ((note.top is not top and self._within(note.top, top)) or self._settled(note.top)):
                 run.heap.write(obj, "%reset_at", Note(run.site(node), top))
             elif note is not None:
                 run.heap.write(obj, "%eval_at", None)
 
     def _settled(self, obj: Obj) -> bool:
-        """Whether a layer is frozen for good as far as the run has seen."""
-        from gradlint.flow.modules import frozen
+        """Whether all parameters of a module are frozen for good, as far as the run has seen."""
+        from gradlint.flow import modules
 
-        return frozen(obj) is True and obj not in self.unfrozen
+        parts = [p for _, p in modules.walk(self.run, obj) if modules.has_own_parameters(p)]
+        return bool(parts) and all(modules.frozen(p) is True and p not in self.unfrozen for p in parts)
 
     @staticmethod
     def _within(part: Obj, whole: Obj) -> bool:
