@@ -144,6 +144,15 @@ def test_one_bad_method_leaves_its_class() -> None:
     assert len(source.problems) == 1
 
 
+def test_a_decorated_class_keeps_its_good_methods_too() -> None:
+    source = of(
+        "@register\n@other(1)\nclass Net(M):\n    @p\n    def a(self): return 1\n    def b(self:\n        pass\n\nx = 1\n"
+    )
+    assert source.tree is not None
+    assert [node.name for node in ast.walk(source.tree) if isinstance(node, ast.ClassDef | ast.FunctionDef)] == ["Net", "a"]
+    assert source.problems[0].help == "Lines 6-7 are left out; the rest of the file is checked."
+
+
 def test_a_bracket_left_open_does_not_swallow_the_file() -> None:
     source = of("a = 1\nb = foo(1,\nc = 3\nimport os\ndef f():\n    return 1\nd = [\n")
     assert names(source) == [("a", 1), ("c", 3), ("f", 5)]

@@ -59,7 +59,7 @@ def _bad_pieces(lines: list[str], starts: list[int], first: int, end: int, inden
         failure = _failure(lines, start, stop, indent)
         if failure is None:
             continue
-        inner = _bad_members(lines, starts, start, stop) if not indent and _CLASS.match(lines[start]) else None
+        inner = _bad_members(lines, starts, start, stop) if not indent else None
         if inner is None:
             # A bracket or a string left open swallows what follows: try every line that looks like a statement's first.
             looks = [line for line in range(start, stop) if lines[line].lstrip()[:1] not in ("", "#", ")", "]", "}")]
@@ -84,12 +84,15 @@ def _chunks(lines: list[str], starts: list[int], first: int, end: int, indent: s
 
 
 def _bad_members(lines: list[str], starts: list[int], first: int, end: int) -> list[_Piece] | None:
-    """The statements of a class body that do not parse, or None when the fault lies elsewhere (its header, say)."""
-    inside = starts[bisect_right(starts, first) : bisect_left(starts, end)]
-    indent = re.match(r"[ \t]+", lines[inside[0]]) if inside else None
-    if indent is None or _failure([*lines[first : inside[0]], indent.group() + "pass"], 0, inside[0] - first + 1, ""):
+    """The statements of a class body that do not parse; None for what is no class, or when the fault lies elsewhere in it."""
+    own = [line for line in starts[bisect_left(starts, first) : bisect_left(starts, end)] if not lines[line].startswith("@")]
+    if len(own) < 2 or not _CLASS.match(lines[own[0]].lstrip("\f")):
         return None
-    return _bad_pieces(lines, inside, inside[0], end, indent.group()) or None
+    body = starts[bisect_right(starts, own[0])]  # which may be a decorator, unlike the second of ``own``
+    indent = re.match(r"[ \t]+", lines[body])
+    if indent is None or _failure([*lines[first:body], indent.group() + "pass"], 0, body - first + 1, ""):
+        return None
+    return _bad_pieces(lines, starts, body, end, indent.group()) or None
 
 
 def _failure(lines: list[str], first: int, end: int, indent: str) -> _Piece | None:
