@@ -410,6 +410,12 @@ def test_cpu_in_graph(before: str, after: str) -> None:
     assert fixed(file, finding) == after
 
 
+def test_a_helper_that_moves_is_not_dropped() -> None:
+    file = source("y = self.to_host(x)\n")
+    finding = only(file, DeviceRoundTrip(spot(file, "self.to_host(x)"), HIGH, (), "self.to_host", LOSS))
+    assert finding.fix is None
+
+
 # --- GRD107 ----------------------------------------------------------------------------------------------------------
 
 
@@ -705,7 +711,8 @@ def test_frozen_norm(before: str, node: str, module: str, after: str) -> None:
     assert (finding.code, finding.severity) == ("GRD301", Severity.WARNING)
     spelled = "self.net" if "self" in before else module
     assert finding.message == (
-        f"`{spelled}` is frozen but runs in train mode: the running statistics of `bn1` and `bn2` go on moving with every batch."
+        f"`{spelled}` is frozen but runs in train mode: the running statistics of `bn1` and `bn2` go on moving with every "
+        "batch."
     )
     assert finding.claim == Claim("state", "drifts", ("bn1", "bn2"), finding.span)
     assert fixed(file, finding) == after

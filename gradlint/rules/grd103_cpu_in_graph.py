@@ -26,8 +26,9 @@ class CpuInGraph(Rule[DeviceRoundTrip]):
 
     def visit_Call(self, node: cst.Call) -> None:
         if fact := self.fact(DeviceRoundTrip, node):
-            moved = node.func.value if isinstance(node.func, cst.Attribute) else None
-            changes = edits.replace(self.candidate, node, moved) if moved is not None else ()
+            changes: edits.Edits = ()
+            if fact.api.startswith(".") and isinstance(node.func, cst.Attribute):  # a method of the tensor that moves
+                changes = edits.replace(self.candidate, node, node.func.value)
             self.tell(fact, self.fix(f"Drop {code(fact.api)}", changes))
 
     def tell(self, fact: DeviceRoundTrip, fix: Fix | None = None) -> None:

@@ -11,7 +11,7 @@ import ast
 import gc
 import re
 import warnings
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -32,7 +32,6 @@ DEEPEST = 200
 """How deeply a piece may be nested: LibCST's parser recurses on the machine's stack, and nothing catches its end."""
 
 _NEWLINE = re.compile(r"\r\n|\r|\n")
-_SUITES = ("body", "orelse", "finalbody")
 
 
 @contextmanager
@@ -215,23 +214,21 @@ def candidates(text: Text, wanted: Sequence[Sequence[Span]]) -> Iterator[Candida
 
     Pieces that LibCST cannot read are left out.
     """
-    tree = text.source.tree
-    if tree is None:
+    if text.source.tree is None:
         return
-    whole = [piece for group in wanted if (piece := _enclosing(tree, group)) is not None]
-    for first, last in _merged(whole):
-        candidate = _parsed(text, tree, first, last)
+    outline = _Outline(text.source.tree)
+    for first, last in _merged(outline.pieces(wanted)):
+        candidate = _parsed(text, outline, first, last)
         if candidate is not None:
             yield candidate
             continue
-        mine = [group[:1] for group in wanted if group and first <= group[0].line <= last]
-        smaller = _merged([piece for group in mine if (piece := _enclosing(tree, group)) is not None])
+        smaller = _merged(outline.pieces(group[:1] for group in wanted if first <= group[0].line <= last))
         if smaller != [(first, last)]:
-            yield from (found for piece in smaller if (found := _parsed(text, tree, *piece)) is not None)
+            yield from (found for piece in smaller if (found := _parsed(text, outline, *piece)) is not None)
 
 
-def _parsed(text: Text, tree: ast.Module, first: int, last: int) -> Candidate | None:
-    if _depth(tree, first, last) > DEEPEST:
+def _parsed(text: Text, outline: _Outline, first: int, last: int) -> Candidate | None:
+    if outline.depth(first, last) > DEEPEST:
         return None
     while first > 1 and text.line(first - 1).endswith("\\"):  # a decorator's `@` may stand on a line of its own
         first -= 1
@@ -251,20 +248,52 @@ def _merged(pieces: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def _enclosing(tree: ast.Module, group: Sequence[Span]) -> tuple[int, int] | None:
-    """The lines of the smallest function, else class, else run of top-level statements that holds all places of a group."""
-    first, last = min(span.line for span in group), max(span.end_line for span in group)
-    inside = [index for index, node in enumerate(tree.body) if _first(node) <= last and first <= _last(node)]
-    if not inside:
-        return None
-    low, high = inside[0], inside[-1]
-    while low > 0 and _last(tree.body[low - 1]) == _first(tree.body[low]):
-        low -= 1  # a statement before this one on the same line
-    while high + 1 < len(tree.body) and _first(tree.body[high + 1]) == _last(tree.body[high]):
-        high += 1
-    found = _first(tree.body[low]), _last(tree.body[high])
-    body: Sequence[ast.stmt] = tree.body if len(inside) == 1 else ()
+class _Outline:
+    """Which lines the statements of a file take up."""
+
+    def __init__(self, tree: ast.Module) -> None:
+        self._body = tree.body
+        self._firsts = [_first(node) for node in tree.body]
+        self._lasts = [_last(node) for node in tree.body]
+
+    def pieces(self, groups: Iterable[Sequence[Span]]) -> Iterator[tuple[int, int]]:
+        """For each group the lines of the smallest function, else class, else run of top-level statements that holds it all."""
+        for group in groups:
+            first, last = min(span.line for span in group), max(span.end_line for span in group)
+            low, high = self._between(first, last)
+            if low > high:
+                continue
+            inside = self._body[low : high + 1]
+            while low > 0 and self._lasts[low - 1] == self._firsts[low]:
+                low -= 1  # a statement before this one on the same line
+            while high + 1 < len(self._body) and self._firsts[high + 1] == self._lasts[high]:
+                high += 1
+            yield _smallest(inside, first, last) or (self._firsts[low], self._lasts[high])
+
+    def depth(self, first: int, last: int) -> int:
+        """How deeply the statements within some lines are nested, counting no further than one beyond ``DEEPEST``."""
+        low, high = self._between(first, last)
+        level: list[ast.AST] = [*self._body[low : high + 1]]
+        depth = 0
+        while level and depth <= DEEPEST:
+            depth += 1
+            level = [
+                child
+                for node in level
+                for child in ast.iter_child_nodes(node)
+                if not isinstance(child, ast.stmt) or (_first(child) <= last and first <= _last(child))
+            ]
+        return depth
+
+    def _between(self, first: int, last: int) -> tuple[int, int]:
+        """The numbers of the first and the last top-level statement on some lines."""
+        return bisect_left(self._lasts, first), bisect_right(self._firsts, last) - 1
+
+
+def _smallest(inside: Sequence[ast.stmt], first: int, last: int) -> tuple[int, int] | None:
+    found = None
     in_function = False
+    body = inside if len(inside) == 1 else ()
     while (node := next((node for node in body if _first(node) <= first and last <= _last(node)), None)) is not None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             found, in_function = (_first(node), _last(node)), True
@@ -276,32 +305,16 @@ def _enclosing(tree: ast.Module, group: Sequence[Span]) -> tuple[int, int] | Non
 
 def _first(node: ast.stmt) -> int:
     decorators: Sequence[ast.expr] = getattr(node, "decorator_list", ())
-    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    return min(node.lineno, decorators[0].lineno) if decorators else node.lineno
 
 
 def _last(node: ast.stmt) -> int:
     return node.end_lineno or node.lineno
 
 
-def _statements(node: ast.AST) -> Iterator[ast.stmt]:
-    for name in _SUITES:
-        yield from getattr(node, name, ()) if isinstance(node, ast.stmt | ast.excepthandler) else ()
-    if isinstance(node, ast.Match):
-        yield from (statement for case in node.cases for statement in case.body)
-    for handler in getattr(node, "handlers", ()):
-        yield from handler.body
-
-
-def _depth(tree: ast.Module, first: int, last: int) -> int:
-    """How deeply the statements within some lines are nested, counting no further than one beyond ``DEEPEST``."""
-    level: list[ast.AST] = [node for node in tree.body if _first(node) <= last and first <= _last(node)]
-    depth = 0
-    while level and depth <= DEEPEST:
-        depth += 1
-        level = [
-            child
-            for node in level
-            for child in ast.iter_child_nodes(node)
-            if not isinstance(child, ast.stmt) or (_first(child) <= last and first <= _last(child))
-        ]
-    return depth
+def _statements(node: ast.stmt) -> Iterator[ast.stmt]:
+    """The statements right inside one."""
+    for name in ("body", "orelse", "finalbody"):
+        yield from getattr(node, name, ())
+    for part in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+        yield from part.body
