@@ -59,13 +59,14 @@ def _bad_pieces(lines: list[str], starts: list[int], first: int, end: int, inden
         failure = _failure(lines, start, stop, indent)
         if failure is None:
             continue
-        inner = _bad_members(lines, starts, start, stop) if not indent else None
-        if inner is None:
-            # A bracket or a string left open swallows what follows: try every line that looks like a statement's first.
-            looks = [line for line in range(start, stop) if lines[line].lstrip()[:1] not in ("", "#", ")", "]", "}")]
-            smaller = _chunks(lines, looks, start, stop, indent)
-            inner = [f for low, high in smaller if (f := _failure(lines, low, high, indent))] if len(smaller) > 1 else []
-        bad += inner or [failure]
+        # A bracket or a string left open swallows what follows: try every line that looks like a statement's first, too.
+        looks = [line for line in range(start, stop) if lines[line].lstrip()[:1] not in ("", "#", ")", "]", "}")]
+        smaller: list[_Piece] = []
+        for low, high in _chunks(lines, looks, start, stop, indent):
+            if piece := _failure(lines, low, high, indent):
+                smaller += _bad_members(lines, looks, low, high, indent) or [piece]
+        readings = [smaller, _bad_members(lines, starts, start, stop, indent), [failure]]
+        bad += min((reading for reading in readings if reading), key=lambda pieces: sum(p.last - p.first + 1 for p in pieces))
     return bad
 
 
@@ -83,16 +84,18 @@ def _chunks(lines: list[str], starts: list[int], first: int, end: int, indent: s
     return [(head, after) for head, after in zip(heads, [*heads[1:], end], strict=True) if any(lines[head:after])]
 
 
-def _bad_members(lines: list[str], starts: list[int], first: int, end: int) -> list[_Piece] | None:
-    """The statements of a class body that do not parse; None for what is no class, or when the fault lies elsewhere in it."""
+def _bad_members(lines: list[str], starts: list[int], first: int, end: int, indent: str) -> list[_Piece]:
+    """The statements of a top-level class that do not parse; none for all else, or when the fault lies elsewhere in it."""
+    if indent:
+        return []
     own = [line for line in starts[bisect_left(starts, first) : bisect_left(starts, end)] if not lines[line].startswith("@")]
     if len(own) < 2 or not _CLASS.match(lines[own[0]].lstrip("\f")):
-        return None
+        return []
     body = starts[bisect_right(starts, own[0])]  # which may be a decorator, unlike the second of ``own``
-    indent = re.match(r"[ \t]+", lines[body])
-    if indent is None or _failure([*lines[first:body], indent.group() + "pass"], 0, body - first + 1, ""):
-        return None
-    return _bad_pieces(lines, starts, body, end, indent.group()) or None
+    inner = re.match(r"[ \t]+", lines[body])
+    if inner is None or _failure([*lines[first:body], inner.group() + "pass"], 0, body - first + 1, ""):
+        return []
+    return _bad_pieces(lines, starts, body, end, inner.group())
 
 
 def _failure(lines: list[str], first: int, end: int, indent: str) -> _Piece | None:
