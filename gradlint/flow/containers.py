@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlint.flow.heap import ClassRef, Items, LibRef, MethodRef, NameOf, Obj, ParamSet
+from gradlint.flow.heap import ClassRef, Items, LibRef, DataOf, MethodRef, NameOf, Obj, ParamSet
 from gradlint.flow.lattice import (
     CONST,
     CONSTANT_NUMBER,
@@ -21,6 +21,7 @@ from gradlint.flow.lattice import (
     const,
     join,
     join_all,
+    join_loose,
     ref,
     same_flow,
 )
@@ -83,6 +84,8 @@ def iteration(run: Run, value: Value, limit: int) -> Iteration | None:
         values = [const(key) for key in items.known]
     else:
         values = list(items.known)
+    if values and all(v.is_const and isinstance(v.const, str) for v in values):
+        limit = max(limit, 24)
     if items.rest is not None or len(values) > limit:
         return None if not value.refs or not _all_modules(values) else Iteration([], False)
     return Iteration(values, True)
@@ -268,12 +271,12 @@ def _stored(items: Items, index: Value, value: Value) -> Items:
     if isinstance(items.known, dict):
         if index.is_const and hashable(index.const):
             return Items({**items.known, index.const: value}, items.rest)
-        return Items(items.known, value if items.rest is None else join(items.rest, value))
+        return Items(items.known, value if items.rest is None else join_loose(items.rest, value))
     if index.is_const and isinstance(index.const, int) and -len(items.known) <= index.const < len(items.known):
         known = list(items.known)
         known[index.const] = value
         return Items(tuple(known), items.rest)
-    return Items(items.known, value if items.rest is None else join(items.rest, value))
+    return Items(items.known, value if items.rest is None else join_loose(items.rest, value))
 
 
 def extend(run: Run, target: Value, more: Value, node: ast.AST) -> None:
@@ -290,7 +293,7 @@ def extend(run: Run, target: Value, more: Value, node: ast.AST) -> None:
                 run.heap.write(place, "%items", Items((*items.known, more), items.rest))
             else:
                 part = element(run, more, node)
-                run.heap.write(place, "%items", Items(items.known, part if items.rest is None else join(items.rest, part)))
+                run.heap.write(place, "%items", Items(items.known, part if items.rest is None else join_loose(items.rest, part)))
 
 
 def append(run: Run, place: Obj, value: Value) -> None:
@@ -306,7 +309,7 @@ def append(run: Run, place: Obj, value: Value) -> None:
         if not any(v.refs == value.refs for v in items.known):
             run.heap.write(place, "%items", Items((*items.known, value)))
     else:
-        run.heap.write(place, "%items", Items(items.known, value if items.rest is None else join(items.rest, value)))
+        run.heap.write(place, "%items", Items(items.known, value if items.rest is None else join_loose(items.rest, value)))
 
 
 def concatenation(run: Run, op: ast.operator, left: Value, right: Value, node: ast.AST) -> Value | None:
@@ -426,9 +429,9 @@ def _dict_method(
             if name == "setdefault":
                 run.heap.write(target, "%items", Items({**items.known, key.const: default}, items.rest))
                 return default
-            return default if items.rest is None else join(items.rest, default)
+            return default if items.rest is None else join_loose(items.rest, default)
         if name == "setdefault":
-            run.heap.write(target, "%items", Items(items.known, default if items.rest is None else join(items.rest, default)))
+            run.heap.write(target, "%items", Items(items.known, default if items.rest is None else join_loose(items.rest, default)))
         return join_all([*items.known.values(), *([items.rest] if items.rest is not None else []), default])
     if name == "update":
         known, rest = dict(items.known), items.rest
@@ -440,7 +443,7 @@ def _dict_method(
                     rest = other.rest if rest is None else join(rest, other.rest)
             else:
                 loose = element(run, arg, node)
-                rest = loose if rest is None else join(rest, loose)
+                rest = loose if rest is None else join_loose(rest, loose)
         known.update(kwargs)
         run.heap.write(target, "%items", Items(known, rest))
         return NONE

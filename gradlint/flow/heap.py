@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gradlint.flow.lattice import MISSING, Site, Value, join
+from gradlint.flow.lattice import MISSING, Site, Value, join, join_loose
 
 if TYPE_CHECKING:
     from gradlint.flow.classes import ClassInfo, FunctionInfo
@@ -141,6 +141,12 @@ class ParamSet:
         return f"params({', '.join(e.name for e in self.entries)})"
 
 
+class DataOf(NamedTuple):
+    """The storage of parameters, as ``p.data`` gives it: what is written here is written to them."""
+
+    params: ParamSet
+
+
 class NameOf(NamedTuple):
     """The loop variable that holds a name, tied to the objects the same iteration yields under that name."""
 
@@ -232,7 +238,7 @@ class Items(NamedTuple):
 
 def _join_items(a: object, b: object) -> object:
     assert isinstance(a, Items) and isinstance(b, Items)
-    rest = a.rest if b.rest is None else b.rest if a.rest is None else join(a.rest, b.rest)
+    rest = a.rest if b.rest is None else b.rest if a.rest is None else join_loose(a.rest, b.rest)
     if isinstance(a.known, dict) and isinstance(b.known, dict):
         known = dict(a.known)
         for name, value in b.known.items():
@@ -242,7 +248,7 @@ def _join_items(a: object, b: object) -> object:
         if len(a.known) == len(b.known):
             return Items(tuple(join(x, y) for x, y in zip(a.known, b.known, strict=True)), rest)
         for value in (*a.known, *b.known):
-            rest = value if rest is None else join(rest, value)
+            rest = value if rest is None else join_loose(rest, value)
         return Items((), rest)
     return Items((), rest)
 

@@ -212,6 +212,14 @@ def join(a: Value, b: Value) -> Value:
     )
 
 
+def join_loose(a: Value, b: Value) -> Value:
+    """The join of different things kept in one place, such as the items of a list: no longer a sum whose terms are known."""
+    if a is b:
+        return a
+    merged = join(a, b)
+    return merged.replace(terms=()) if merged.terms else merged
+
+
 def _join_terms(a: Value, b: Value) -> tuple[Value, ...]:
     """Terms of an either-or: shared ones stay, those of one side only stay as well (each may be a summand of the loss)."""
     merged = list(a.summands())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gradlint.flow import calls, containers, modules
 from gradlint.flow.heap import (
     ClassRef,
+    DataOf,
     FileRef,
     FunctionRef,
     Items,
@@ -986,10 +987,10 @@ def tensor_attribute(run: Run, value: Value, name: str, node: ast.AST) -> Value:
     if row is not None:
         if row.effect == "cut" and row.get("attribute"):
             source = value
-            if params is not None:
-                source = Value(TENSOR, frozenset(e.owner for e in params.entries))
+            if params is not None and not value.live:
+                source = Value(TENSOR, frozenset(e.owner for r in value.refs if isinstance(r, ParamSet) for e in r.entries))
             result = run.sever(source, run.cut(row.get("kind", "data"), "attribute", f".{name}", node))
-            return result.replace(refs=(params,)) if params is not None else result
+            return result.replace(refs=(DataOf(params),)) if params is not None else result
         if row.effect == "constant":
             if name == "requires_grad" and leaf is not None:
                 state = modules.frozen(leaf)
@@ -1035,7 +1036,6 @@ def _tensor_effect(
     run: Run, row: Row, name: str, receiver: Value, args: Args, kwargs: Kwargs, node: ast.AST, api: str
 ) -> Value:
     effect = row.effect
-    params = next((r for r in receiver.refs if isinstance(r, ParamSet)), None)
     if effect == "backward":
         run.watch.backward(receiver, node)
         return NONE
@@ -1060,8 +1060,9 @@ def _tensor_effect(
         return Value(TENSOR) if name.startswith("new_") or name.endswith("_like") else Value(CONST)
     inputs = _inputs(run, row, args, kwargs, receiver)
     if effect == "inplace":
-        if params is not None and any(isinstance(r, ParamSet) for v in args for r in v.refs):
-            run.watch.copied_into(params)
+        for item in receiver.refs:
+            if isinstance(item, DataOf | ParamSet) and any(isinstance(r, DataOf | ParamSet) for v in args for r in v.refs):
+                run.watch.copied_into(item.params if isinstance(item, DataOf) else item)
         result = run.flow(inputs[1:] if row.get("overwrites") else inputs, TENSOR)
         if run.regions and (receiver.live or any(isinstance(r, Obj) for r in receiver.refs)):
             # a write that autograd does not see leaves the receiver what it was

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from gradlint.flow import calls, containers, library
 from gradlint.flow.heap import (
     ClassRef,
+    DataOf,
     FileRef,
     FunctionRef,
     Items,
@@ -166,7 +167,7 @@ def load_attribute(run: Run, value: Value, name: str, node: ast.AST) -> Value:
         elif isinstance(item, SuperRef):
             info = run.program.find_method(run, item.cls, name, after=True, start=_class_of(run, item.receiver))
             part = ref(FunctionRef(info, None, item.receiver)) if info else Value(UNKNOWN)
-        elif isinstance(item, ParamSet):
+        elif isinstance(item, ParamSet | DataOf):
             plain = True
             continue
         elif isinstance(item, FunctionRef):
@@ -273,7 +274,7 @@ def store_attribute(
         if isinstance(item, ParamSet):
             if name == "requires_grad":
                 set_frozen(run, item.entries, _flag(value), node)
-            elif name == "data" and any(isinstance(r, ParamSet) for r in value.refs):
+            elif name == "data" and any(isinstance(r, ParamSet | DataOf) for r in value.refs) or name == "data" and value.dead:
                 run.watch.copied_into(item)
             elif name == "grad" and value.is_const and value.const is None:
                 run.watch.gradients_cleared(item.entries)
@@ -574,6 +575,9 @@ def call_method(
             else:
                 plain = True
                 continue
+        elif isinstance(item, DataOf):
+            plain = True
+            continue
         elif isinstance(item, SuperRef):
             part = _call_super(run, item, name, args, kwargs, node)
         elif isinstance(item, LibRef):

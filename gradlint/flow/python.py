@@ -236,6 +236,10 @@ def _getattr(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
         return value
     if args:
         for item in args[0].refs:
+            if isinstance(item, Obj) and item.kind == "instance":
+                held = [v for k, v in item.attrs.items() if isinstance(v, Value) and not k.startswith("%")]
+                flow = run.flow([w for v in held for w in containers.everything(run, v)], UNKNOWN)
+                return Value(UNKNOWN, flow.live, flow.dead, opaque=True)
             if isinstance(item, LibRef):
                 found = run.allocate("opaque", node, tag="getattr")
                 found.attrs["%chosen_from"] = item.name

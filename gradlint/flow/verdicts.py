@@ -47,6 +47,10 @@ def judge(run: Run) -> Judgement:
     judgement = Judgement()
     judgement.truncated = run.truncated
     judgement.facts.extend(run.watch.facts)
+    for fact, parts in run.watch.ordered:
+        # what is unfrozen again later was set aside on purpose
+        if not (isinstance(fact, facts.FrozenAfterOptimizer) and any(part in run.watch.unfrozen for part in parts)):
+            judgement.facts.append(fact)
     for root in run.watch.roots:
         _judge_root(run, root, judgement)
     _judge_modes(run, judgement)

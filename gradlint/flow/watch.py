@@ -87,6 +87,7 @@ class Watch:
         self.opaque_optimizers: list[Obj] = []
         self.pending: list[Pending] = []
         self.facts: list[facts.Fact] = []
+        self.ordered: list[tuple[facts.Fact, tuple[Obj, ...]]] = []
         self.executed: set[ast.AST] = set()
         self.unfrozen: set[Obj] = set()
         self.copies: set[Obj] = set()
@@ -501,7 +502,8 @@ class Watch:
         built, step = span_of(state.site), span_of(self.run.site(node))
         done = {"freeze": "is frozen here", "unfreeze": "is unfrozen here", "replace": "is put in here"}[item.kind]
         path = (Step(step, "the optimizer steps"), Step(span_of(item.site), f"{what} {done}"), Step(built, "the optimizer was built before that"))
-        self.facts.append(kind(span_of(item.site), confidence, path, optimizer=built, step=step, parts=tuple(names), **more))
+        fact = kind(span_of(item.site), confidence, path, optimizer=built, step=step, parts=tuple(names), **more)
+        self.ordered.append((fact, parts))
 
     # -- modes ---------------------------------------------------------------------------------------------------------
 
