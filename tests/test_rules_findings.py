@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -809,15 +810,43 @@ def test_facts_about_one_place_make_one_finding() -> None:
 
 
 def test_places_in_a_notebook_are_said_by_cell() -> None:
-    cells = [{"cell_type": "code", "source": "import torch"}, {"cell_type": "code", "source": "a = 1\ny = x.detach()"}]
-    text = (
-        '{"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": '
-        + str(cells).replace("'", '"').replace("\n", "\\n")
-        + "}"
-    )
-    file = from_text(text, Path("/project/n.ipynb"), "n.ipynb")
+    file = notebook("import torch", "a = 1\ny = x.detach()")
     assert file.text == "import torch\na = 1\ny = x.detach()\n"
     fact = severed(file, "x.detach()", "detach", ".detach()", loss=spot(file, "y"))
     finding = only(file, fact)
     assert finding.message.endswith("from the loss at cell 2, line 2.")
     assert fixed(file, finding) == "import torch\na = 1\ny = x\n"
+
+
+def notebook(*cells: str) -> SourceFile:
+    document = {
+        "nbformat": 4,
+        "nbformat_minor": 5,
+        "metadata": {},
+        "cells": [{"cell_type": "code", "source": c} for c in cells],
+    }
+    return from_text(json.dumps(document), Path("/project/n.ipynb"), "n.ipynb")
+
+
+def test_fixes_stay_in_their_cell() -> None:
+    file = notebook("a = 1\nh.detach_()", "b = 2")
+    finding = only(file, severed(file, "h.detach_()", "detach", ".detach_()"))
+    assert fixed(file, finding) == "a = 1\nb = 2\n"
+    assert finding.fix is not None and finding.fix.edits[0].span.end_line == 2
+
+    file = notebook("b = 1", "h.detach_()", "c = 3")
+    finding = only(file, severed(file, "h.detach_()", "detach", ".detach_()"))
+    assert fixed(file, finding) == "b = 1\n\nc = 3\n"
+
+    file = notebook("net.requires_grad_(False)", "c = 3")
+    finding = only(file, FrozenNormTraining(spot(file, "net.requires_grad_(False)"), HIGH, (), "net", (), True))
+    assert fixed(file, finding) == "net.requires_grad_(False)\nnet.eval()\nc = 3\n"
+    assert finding.fix is not None and finding.fix.edits[0].span.line == 1
+
+
+def test_nothing_moves_from_cell_to_cell() -> None:
+    freezing, building = "model.trunk.requires_grad_(False)", "SGD(model.parameters())"
+    together = notebook(f"opt = {building}\n{freezing}", "a = 1")
+    assert fixed(together, only(together, freeze(together, freezing, building))) == f"{freezing}\nopt = {building}\na = 1\n"
+    apart = notebook(f"opt = {building}", freezing)
+    assert only(apart, freeze(apart, freezing, building)).fix is None
