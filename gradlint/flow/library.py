@@ -209,7 +209,7 @@ def _by_effect(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: 
 
 def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     result = run.flow(_inputs(run, row, args, kwargs))
-    if row.get("device") == "cpu" or (row.get("device") == "argument" and _to_cpu(args, kwargs)):
+    if row.get("device") == "cpu" or (row.get("device") == "argument" and _to_cpu(args, kwargs) and _spelled_out(node)):
         result = _mark_cpu(run, result, node)
     results = row.get("results")
     if isinstance(results, tuple):
@@ -471,7 +471,8 @@ def _factory(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: as
     obj = run.allocate("opaque", node, tag=name)
     obj.attrs["%module"] = True
     obj.attrs["%evidence"] = True
-    obj.attrs["%norm"] = row.get("norm", "maybe")
+    is_class = name.rpartition(".")[2][:1].isupper()
+    obj.attrs["%norm"] = "none" if is_class and row.get("norm") == "maybe" else row.get("norm", "maybe")
     pretrained = row.get("pretrained")
     if pretrained == "keyword":
         given = [kwargs[k] for k in ("pretrained", "weights") if k in kwargs] + list(args[:1])
@@ -992,9 +993,8 @@ def tensor_attribute(run: Run, value: Value, name: str, node: ast.AST) -> Value:
             result = run.sever(source, run.cut(row.get("kind", "data"), "attribute", f".{name}", node))
             return result.replace(refs=(DataOf(params),)) if params is not None else result
         if row.effect == "constant":
-            if name == "requires_grad" and leaf is not None:
-                state = modules.frozen(leaf)
-                return UNKNOWN_VALUE if state == "maybe" else const(not state)
+            if name == "requires_grad":
+                return _tracked(value, leaf)
             return Value(TENSOR) if name == "grad" else Value(CONST)
         if row.get("attribute"):
             return run.flow((value,), value.kind)
@@ -1008,6 +1008,18 @@ def tensor_attribute(run: Run, value: Value, name: str, node: ast.AST) -> Value:
         result = run.flow((value,), UNKNOWN if value.kind == UNKNOWN else value.kind)
         return result.replace(terms=value.terms if name in ("T", "mT") else ())
     return Value(UNKNOWN, opaque=value.opaque)
+
+
+def _tracked(value: Value, leaf: Obj | None) -> Value:
+    """``tensor.requires_grad``, where it is known."""
+    if leaf is not None:
+        state = modules.frozen(leaf)
+        return UNKNOWN_VALUE if state == "maybe" else const(not state)
+    if value.opaque or any(isinstance(r, ParamSet) for r in value.refs):
+        return UNKNOWN_VALUE
+    if value.live and all(modules.frozen(s) is False for s in value.live if s.kind != "opaque"):
+        return TRUE if any(s.kind != "opaque" for s in value.live) else UNKNOWN_VALUE
+    return FALSE if value.dead and not value.live else UNKNOWN_VALUE
 
 
 def tensor_method(run: Run, receiver: Value, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -1084,7 +1096,7 @@ def _tensor_effect(
     result = run.flow(inputs)
     if isinstance(row.get("results"), tuple):
         return _results(run, row, result, node, bool(args) or bool(kwargs))
-    if row.get("device") == "cpu" or (row.get("device") == "argument" and _to_cpu(args, kwargs)):
+    if row.get("device") == "cpu" or (row.get("device") == "argument" and _to_cpu(args, kwargs) and _spelled_out(node)):
         result = _mark_cpu(run, result, node)
     if name in ("to", "type") and _to_integer(args, kwargs) and result.live:
         return run.sever(result, run.cut("nondifferentiable", "call", api, node))
@@ -1146,11 +1158,16 @@ def _rebind(run: Run, node: ast.AST, value: Value) -> None:
 
 def _to_cpu(args: Args, kwargs: Kwargs) -> bool:
     value = argument(args, kwargs, 0, "device")
-    if value is None:
-        return False
-    if value.is_const:
-        return value.const == "cpu"
-    return any(isinstance(r, Obj) and r.attrs.get("%device") == "cpu" for r in value.refs)
+    return value is not None and value.is_const and value.const == "cpu"
+
+
+def _spelled_out(node: ast.AST) -> bool:
+    """Whether the call itself says which device: a variable that happens to hold "cpu" is a choice, not a detour."""
+    return isinstance(node, ast.Call) and not any(
+        isinstance(part, ast.Name | ast.Attribute) and not isinstance(part.ctx, ast.Store)
+        for argument_node in (*node.args, *(k.value for k in node.keywords))
+        for part in ([argument_node] if not isinstance(argument_node, ast.Call) else argument_node.args)
+    )
 
 
 def _to_integer(args: Args, kwargs: Kwargs) -> bool:
@@ -1164,10 +1181,12 @@ def _to_integer(args: Args, kwargs: Kwargs) -> bool:
 
 
 def _mark_cpu(run: Run, value: Value, node: ast.AST) -> Value:
-    if not run.program.uses_accelerator or not (value.live or any(cut.is_region for _, cuts in value.dead for cut in cuts)):
+    if not run.program.uses_accelerator or not value.depends:
         return value
     name = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else "cpu"
-    return value.replace(marks=value.marks | {run.cut("cpu", "call", _method_name(node, name), node)})
+    mark = run.cut("cpu", "call", _method_name(node, name), node)
+    dead = {(s, cuts if mark in cuts or len(cuts) >= 6 else (*cuts, mark)): trail for (s, cuts), trail in value.dead.items()}
+    return value.replace(marks=value.marks | {mark} if value.live else value.marks, dead=dead)
 
 
 def _string_method(text: str, name: str, args: Args) -> Value:

@@ -339,7 +339,7 @@ def registered(run: Run, obj: Obj) -> Iterator[tuple[str, Obj]]:
         if obj.kind in containers.CONTAINERS:
             return
     for name, value in list(obj.attrs.items()):
-        if name.startswith("%") or not isinstance(value, Value):
+        if name.startswith("%") or not isinstance(value, Value) or f"%hidden.{name}" in obj.attrs:
             continue
         for item in value.refs:
             if isinstance(item, Obj) and (

@@ -378,7 +378,13 @@ def _any(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
 
 
 def _object_setattr(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
-    return _setattr(run, args, kwargs, node)
+    """``object.__setattr__(module, name, part)``: the part is kept out of what the module registers."""
+    if len(args) == 3 and args[1].is_const:
+        for item in args[0].refs:
+            if isinstance(item, Obj):
+                run.heap.write(item, f"%hidden.{args[1].const}", True)
+                run.heap.write(item, str(args[1].const), args[2])
+    return NONE
 
 
 def _defaultdict(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,10 @@ from gradlint.flow.watch import Watch
 if TYPE_CHECKING:
     from gradlint.flow.program import Program
     from gradlint.survey.source import SourceFile
+
+
+# More severed paths than this say nothing new about one value.
+MAX_PATHS = 300
 
 
 class Exhausted(Exception):
@@ -108,6 +113,8 @@ class Run:
             if value.marks:
                 marks = marks | value.marks
             opaque = opaque or value.opaque
+            if len(dead) > MAX_PATHS:
+                dead = dict(itertools.islice(dead.items(), MAX_PATHS))
             for item in value.refs:
                 if type(item) is ParamSet:
                     live = live | {entry.owner for entry in item.entries}
@@ -116,15 +123,16 @@ class Run:
             if dead:
                 dead = {(s, _further(cuts, regions)): trail for (s, cuts), trail in dead.items()}
             if live:
-                dead = union_dead(dead, {(source, regions): None for source in live})
+                cuts = (*marks, *regions)[:6]
+                dead = union_dead(dead, {(source, cuts): None for source in live})
                 live = NOTHING
-            return Value(kind, live, dead, marks=marks, region=self.regions[-1])
+            return Value(kind, live, dead, region=self.regions[-1])
         return Value(kind, live, dead, marks=marks, opaque=opaque)
 
     def sever(self, value: Value, cut: Cut, kind: str = TENSOR) -> Value:
         """``value`` cut off from everything it reached; what was cut off already is now cut off twice."""
         dead = {(source, _further(cuts, (cut,))): trail for (source, cuts), trail in value.dead.items()}
-        dead.update({(source, (cut,)): None for source in value.live})
+        dead.update({(source, (*value.marks, cut)): None for source in value.live})
         return Value(kind, NOTHING, dead, region=self.regions[-1] if self.regions else None)
 
     def leave(self, value: Value, node: ast.AST, text: str) -> Value:

@@ -69,7 +69,7 @@ def _judge_root(run: Run, root: Root, judgement: Judgement) -> None:
         wanted = {source: standing for source, standing in wanted.items() if source in held}
     if wanted:
         _judge_terms(run, root, terms, wanted, held, judgement)
-    _round_trips(run, root, terms, judgement)
+    _round_trips(root, terms, judgement)
 
 
 def _judge_terms(
@@ -127,10 +127,10 @@ def blamed(terms: list[Value], source: Obj) -> list[tuple[Cut, Trail | None]]:
     ]
     if not paths:
         return []
-    fewest = min(len(cuts) for cuts, _ in paths)
+    fewest = min(len([c for c in cuts if c.kind != "cpu"]) for cuts, _ in paths)
     found: dict[int, tuple[Cut, Trail | None]] = {}
     for cuts, trail in paths:
-        if len(cuts) == fewest:
+        if len([c for c in cuts if c.kind != "cpu"]) == fewest:
             for cut in cuts:
                 found.setdefault(id(cut), (cut, trail))
     return list(found.values())
@@ -144,10 +144,12 @@ def _guilty(cuts: tuple[Cut, ...]) -> list[Cut]:
     found: list[Cut] = []
     hard: Cut | None = None
     for i, cut in enumerate(cuts):
-        if cut.is_region:
+        if cut.is_region or (cut.kind == "cpu" and hard is None):
             found.append(cut)
+        elif cut.kind == "cpu":
+            continue
         elif cut.kind in ("detach", "data"):
-            after = next((c for c in cuts[i + 1 :] if not c.is_region), None)
+            after = next((c for c in cuts[i + 1 :] if not c.is_region and c.kind != "cpu"), None)
             if not (after is not None and after.kind == "python" and _same_line(cut, after)) and hard is None:
                 found.append(cut)
         elif hard is None:
@@ -259,7 +261,10 @@ def _report_severed(run: Run, root: Root, terms: list[Value], wanted: dict[Obj, 
         for cut, trail in blamed(terms, source):
             by_cut.setdefault(id(cut), (cut, trail, set()))[2].add(source)
     for cut, trail, sources in by_cut.values():
-        judgement.facts.append(_severed(run, root, cut, trail, names_of(run, sources), scope, confidence))
+        if cut.kind == "cpu":
+            judgement.facts.append(_round_trip(root, cut))
+        else:
+            judgement.facts.append(_severed(run, root, cut, trail, names_of(run, sources), scope, confidence))
 
 
 def _severed(run: Run, root: Root, cut: Cut, trail: Trail | None, names: tuple[str, ...], scope: str, confidence: Confidence) -> facts.Severed:
@@ -292,6 +297,9 @@ def starvation(judgements: list[Judgement]) -> list[facts.Fact]:
                 entry[3].add(item.source)
     result: list[facts.Fact] = []
     for item, cut, trail, sources in found.values():
+        if cut.kind == "cpu":
+            result.append(_round_trip(item.root, cut))
+            continue
         confidence = Confidence.LOW if cut.guarded or all(_noted(s, "%pretrained") for s in sources) else Confidence.MEDIUM
         if cut.is_region and cut.construct == "decorator" and not cut.guarded:
             confidence = Confidence.HIGH if not any(_noted(s, "%pretrained") for s in sources) else Confidence.MEDIUM
@@ -301,13 +309,15 @@ def starvation(judgements: list[Judgement]) -> list[facts.Fact]:
     return result
 
 
-def _round_trips(run: Run, root: Root, terms: tuple[Value, ...], judgement: Judgement) -> None:
-    loss = span_of(root.site)
-    for mark in {id(m): m for t in terms for m in t.marks if t.live or t.dead}.values():
-        where = span_of(mark.site)
-        path = (Step(loss, "the loss is computed from it"), Step(where, f"`{mark.api}` moves a tensor that carries gradient to the CPU"))
-        confidence = Confidence.MEDIUM
-        judgement.facts.append(facts.DeviceRoundTrip(where, confidence, path, api=mark.api, loss=loss))
+def _round_trips(root: Root, terms: tuple[Value, ...], judgement: Judgement) -> None:
+    for mark in {id(m): m for t in terms for m in t.marks if t.live}.values():
+        judgement.facts.append(_round_trip(root, mark))
+
+
+def _round_trip(root: Root, mark: Cut) -> facts.Fact:
+    loss, where = span_of(root.site), span_of(mark.site)
+    path = (Step(loss, "the loss is computed from it"), Step(where, f"`{mark.api}` moves a tensor that carries gradient to the CPU"))
+    return facts.DeviceRoundTrip(where, Confidence.MEDIUM, path, api=mark.api, loss=loss)
 
 
 def _judge_modes(run: Run, judgement: Judgement) -> None:

@@ -410,9 +410,7 @@ class Watch:
             self.unfrozen.update(owners)
             self.pending = [p for p in self.pending if not (p.kind == "freeze" and any(o in p.parts for o in owners))]
         elif trains is True:
-            for owner in owners:
-                if owner in changed:
-                    self.unfrozen.add(owner)
+            self.unfrozen.update(owners)
             fresh = [o for o in changed if o in owners]
             self.pending = [p for p in self.pending if not (p.kind == "freeze" and any(o in p.parts for o in fresh))]
             outside = tuple(o for o in fresh if not self.covered(o))
