@@ -1,0 +1,251 @@
+"""Does gradient reach what should train, and if not, is it this line that stops it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gradlint.core.verdict import Evidence, Verdict
+from gradlint.verify.instrument import Asked
+from gradlint.verify.places import Place, overlap
+from gradlint.verify.probes.run import Run
+from gradlint.verify.recorder import Backward
+from gradlint.verify.tracer import Cut
+
+
+class _Flow:
+    """The facts that the flow claims turn on."""
+
+    def __init__(self, asked: Asked, run: Run) -> None:
+        self.run = run
+        self.recorder = run.recorder
+        self.cuts = run.cuts(asked)
+        self.bits = sum(1 << cut.number for cut in self.cuts)
+        self.trainable = self.recorder.ever_trainable
+        self.behind = 0
+        for cut in self.cuts:
+            self.behind |= cut.behind
+        subjects = run.mask(run.meant(asked.claim.subjects)) if asked.claim.subjects else 0
+        self.targets = self.behind & self.trainable
+        if self.targets & subjects:
+            self.targets &= subjects
+        gradient = self.recorder.nonzero
+        if not any(cut.kind in ("zero", "function") for cut in self.cuts):
+            gradient |= self.recorder.got  # a gradient of zeros is one unless this line is what zeroes it
+        self.starved = self.targets & ~gradient
+
+    def records(self) -> Iterator[tuple[Place | None, Backward]]:
+        """Each way in which a backward went, with its place."""
+        for place, group in self.recorder.backwards.items():
+            for record in group:
+                yield place, record
+
+    def reaching(self) -> list[tuple[Place | None, Backward]]:
+        """The backwards whose loss depends on a value cut at the site."""
+        return [(place, record) for place, record in self.records() if record.cuts & self.bits]
+
+    def where(self, place: Place | None) -> str:
+        """The place of a backward in a sentence."""
+        return f"the loss at {self.run.place(place.span())}" if place else "the loss"
+
+    def line(self) -> Evidence:
+        """What the line does."""
+        cut = self.cuts[0]
+        return Evidence(f"{_WHAT.get(cut.kind, 'gradient stops here')}, {_times(cut)}", cut.place.span() if cut.place else None)
+
+
+_WHAT = {
+    "detach": "the value is detached here",
+    "data": "the value is read through `.data` here",
+    "python": "the value leaves the graph for Python or NumPy here",
+    "no-grad": "gradient is switched off here",
+    "inference-mode": "inference mode is entered here",
+    "nondifferentiable": "the result of this operation has no gradient",
+    "zero": "the derivative of this operation is zero everywhere",
+    "parameter": "a computed value becomes a new parameter here",
+    "function": "this function returns a value without gradient",
+}
+
+
+def _times(cut: Cut) -> str:
+    return f"{cut.count} value{'s' if cut.count != 1 else ''} passed"
+
+
+def severed_or_starved(asked: Asked, run: Run) -> Verdict:
+    """``starved``, ``severed``: the subjects get no gradient because of this line."""
+    flow = _Flow(asked, run)
+    revived = _revived(asked, run)
+    if revived is not None:
+        return revived
+    early = _early(asked, flow)
+    if early is not None:
+        return early
+    reaching = flow.reaching()
+    if asked.claim.kind == "severed" and (whole := _whole(flow, reaching)) is not None:
+        return whole
+    if flow.starved and reaching:
+        place = reaching[0][0]
+        return run.confirmed(
+            f"In {run.steps()} no gradient came to what is cut off here, although {flow.where(place)} depends on it",
+            run.tell(run.leaves(flow.starved), "no gradient"),
+            flow.line(),
+        )
+    inert = _inert(flow)
+    if inert is not None and asked.claim.kind == "severed":
+        return inert
+    return _otherwise(flow)
+
+
+def _whole(flow: _Flow, reaching: list[tuple[Place | None, Backward]]) -> Verdict | None:
+    """Confirmed when a loss depends on the site and nothing at all trains by it."""
+    for place in {place for place, _ in reaching}:
+        records = [record for other, record in reaching if other == place]
+        if flow.targets and not any(record.live & record.trainable for record in records):
+            error = next((record.error for record in records if record.error), "")
+            more = [Evidence(f"backward fails: {error}", place.span() if place else None)] if error else []
+            return flow.run.confirmed(
+                f"No gradient goes from {flow.where(place)} to anything that trains",
+                flow.run.tell(flow.run.leaves(flow.targets), "no gradient from this loss"),
+                *more,
+                flow.line(),
+            )
+    return None
+
+
+def inert(asked: Asked, run: Run) -> Verdict:
+    """``inert``: one summand of the loss depends on what trains and carries no gradient."""
+    flow = _Flow(asked, run)
+    early = _early(asked, flow)
+    if early is not None:
+        return early
+    found = _inert(flow)
+    if found is not None:
+        return found
+    reaching = flow.reaching()
+    if flow.starved and reaching:
+        return run.confirmed(
+            f"In {run.steps()} no gradient came to what is cut off here, although {flow.where(reaching[0][0])} depends on it",
+            run.tell(run.leaves(flow.starved), "no gradient"),
+            flow.line(),
+        )
+    return _otherwise(flow)
+
+
+def _inert(flow: _Flow) -> Verdict | None:
+    for place, record in flow.reaching():
+        for term in record.terms:
+            lost = term.depends & flow.behind & flow.trainable
+            if not term.live and term.cuts & flow.bits and lost:
+                alone = len(record.terms) == 1
+                what = "The loss" if alone else f"One of the {len(record.terms)} summands"
+                of = f" at {flow.run.place(place.span())}" if place and alone else ""
+                whole = "" if alone else f" of {flow.where(place)}"
+                return flow.run.confirmed(
+                    f"{what}{of}{whole} depends on parameters that train and carries no gradient to any of them",
+                    flow.run.tell(flow.run.leaves(lost), "nothing comes back from this summand"),
+                    flow.line(),
+                )
+    return None
+
+
+def _early(asked: Asked, flow: _Flow) -> Verdict | None:
+    """What can be said before the losses are looked at."""
+    run, recorder = flow.run, flow.recorder
+    if not flow.cuts:
+        if not recorder.reached[asked.number]:
+            return run.unreached()
+        if not recorder.gradients:
+            return run.inconclusive(f"The line ran, but no backward did{run.how_it_ended()}")
+        return run.refuted(f"The line ran {_often(recorder.reached[asked.number])}, and nothing that gradient flows through was cut")
+    if not recorder.backwards:
+        return run.inconclusive(f"The line ran, but no backward did{run.how_it_ended()}", flow.line())
+    if not flow.targets:
+        if not flow.behind:
+            return run.refuted("What passes here depends on nothing that requires gradient", flow.line())
+        return run.refuted(
+            "What is cut off here is not meant to train: it is frozen or in no optimizer",
+            run.tell(run.leaves(flow.behind), "not in an optimizer"),
+            flow.line(),
+        )
+    return None
+
+
+def _otherwise(flow: _Flow) -> Verdict:
+    """The line cuts, but the claim was not seen to hold."""
+    run = flow.run
+    reaching = flow.reaching()
+    if flow.starved:
+        return run.inconclusive(
+            "What is cut off here gets no gradient, but no loss was seen to depend on it through this line",
+            run.tell(run.leaves(flow.starved), "no gradient"),
+            flow.line(),
+        )
+    if not reaching and any(cut.kind == "python" for cut in flow.cuts):
+        return run.inconclusive("The value leaves PyTorch here and was not seen to come back into a loss", flow.line())
+    return run.refuted(
+        "All that is cut off here gets gradient by another way" if reaching else "No loss depends on the value that is cut here",
+        run.tell(run.leaves(flow.targets), "gradient arrives"),
+        flow.line(),
+    )
+
+
+def _revived(asked: Asked, run: Run) -> Verdict | None:
+    """For a line that makes a computed value a leaf again: confirmed when backward ends there."""
+    revived = 0
+    for leaf in run.recorder.tracer.trace.leaves:
+        if leaf.place is not None and not leaf.parameter and overlap(leaf.place, asked.claim.site):
+            revived |= 1 << leaf.number
+    if not revived:
+        return None
+    for place, group in run.recorder.backwards.items():
+        records = [record for record in group if record.live & revived]
+        if not records:
+            continue
+        where = run.place(place.span()) if place else "the loss"
+        lost = [tensor for tensor in run.leaves(records[0].trainable)]
+        if not any(record.live & record.trainable & ~revived for record in records):
+            return run.confirmed(
+                f"The backward at {where} ends at the value that is made a leaf here and reaches nothing that trains",
+                *([run.tell(lost, "no gradient from this loss")] if lost else []),
+            )
+        return run.refuted(
+            f"The backward at {where} also reaches what trains",
+            run.tell(run.leaves(records[0].live & records[0].trainable), "gradient arrives"),
+        )
+    return None
+
+
+def leaves_device(asked: Asked, run: Run) -> Verdict:
+    """``leaves-device``: a live value is moved here on its way to the loss."""
+    cuts = run.cuts(asked, ("move",))
+    if not cuts:
+        if not run.recorder.reached[asked.number]:
+            return run.unreached()
+        return run.refuted("The line ran, and no value that depends on what trains came by")
+    marked = sum(1 << cut.number for cut in cuts)
+    behind = 0
+    for cut in cuts:
+        behind |= cut.behind
+    for place, group in run.recorder.backwards.items():
+        for record in group:
+            if record.cuts & marked and behind & record.trainable:
+                where = run.place(place.span()) if place else "a loss"
+                note = "" if run.device != "cpu" else "; this run was on a CPU, where the move itself costs nothing"
+                return run.confirmed(
+                    f"Values that depend on what trains are moved here on their way to the loss at {where}",
+                    Evidence(f"{_times(cuts[0])} in {run.steps()}{note}", cuts[0].place.span() if cuts[0].place else None),
+                )
+    if not run.recorder.backwards:
+        return run.inconclusive(f"The line ran, but no backward did{run.how_it_ended()}")
+    return run.refuted("No loss depends on the value that is moved here")
+
+
+def _often(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+PROBES = {
+    "starved": severed_or_starved,
+    "severed": severed_or_starved,
+    "inert": inert,
+    "leaves-device": leaves_device,
+}

@@ -1,0 +1,95 @@
+"""Do the buffers and the mode of what is frozen stay as they are?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from gradlint.core.verdict import Evidence, Verdict
+from gradlint.verify.instrument import Asked
+from gradlint.verify.names import matches
+from gradlint.verify.probes.run import Run
+from gradlint.verify.recorder import Drift
+
+MOST_SHOWN = 4
+
+
+def drifts(asked: Asked, run: Run) -> Verdict:
+    """``drifts``: buffers of what is frozen here change with each forward."""
+    recorder = run.recorder
+    if not recorder.reached[asked.number]:
+        return run.unreached()
+    frozen = recorder.freezings[asked.number].frozen
+    found = [drift for drift in recorder.drifts.values() if _concerns(drift, frozen, asked, run)]
+    if found:
+        shown = [_evidence(drift, run) for drift in found[:MOST_SHOWN]]
+        if len(found) > MOST_SHOWN:
+            shown.append(Evidence(f"and {len(found) - MOST_SHOWN} more layers"))
+        return run.confirmed(
+            f"Buffers of {len(found)} frozen layer{'s' if len(found) > 1 else ''} move while {run.steps()} are taken", *shown
+        )
+    if not recorder.gradients:
+        return run.inconclusive(f"The line ran, but no training did{run.how_it_ended()}")
+    return run.refuted("No buffer of what is frozen here has moved")
+
+
+def _concerns(drift: Drift, frozen: dict[int, Any], asked: Asked, run: Run) -> bool:
+    own = [parameter for parameter in drift.module._parameters.values() if parameter is not None]
+    if own and frozen:
+        return any(id(parameter) in frozen for parameter in own)
+    return any(
+        matches(subject, name)
+        for buffer in drift.module._buffers.values()
+        for name in run.names.get(id(buffer), ())
+        for subject in asked.claim.subjects
+    )
+
+
+def _evidence(drift: Drift, run: Run) -> Evidence:
+    name = next((names[0] for b in drift.module._buffers.values() if (names := run.names.get(id(b)))), "")
+    layer = name.rpartition(".")[0] or type(drift.module).__name__
+    moved = ", ".join(f"{buffer} by up to {size:.3g}" for buffer, size in drift.largest.items())
+    mode = "in train mode " if drift.training else ""
+    return Evidence(f"`{layer}`: {mode}{moved} in a forward")
+
+
+def mode_reset(asked: Asked, run: Run) -> Verdict:
+    """``mode-reset``: what is put into eval mode here runs in train mode later."""
+    recorder = run.recorder
+    if not recorder.reached[asked.number]:
+        return run.unreached()
+    parts = recorder.evaluated[asked.number]
+    if not parts:
+        return run.refuted("The line ran and put nothing into eval mode")
+    ran = [part for key, part in parts.items() if recorder.trained_after_eval[key] and _is_frozen(part)]
+    telling = [part for part in ran if part._buffers or isinstance(part, _STOCHASTIC)] or ran
+    if telling:
+        _, place = recorder.reset[id(telling[0])]
+        shown = [Evidence(_mode_evidence(part, run)) for part in telling[:MOST_SHOWN]]
+        if place is not None:
+            shown.append(Evidence("put back into train mode here", place.span()))
+        return run.confirmed("What is put into eval mode here runs in train mode afterwards", *shown)
+    if not recorder.gradients:
+        return run.inconclusive(f"The line ran, but no training did{run.how_it_ended()}")
+    return run.refuted("What is put into eval mode here never runs in train mode afterwards")
+
+
+_STOCHASTIC = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._BatchNorm)
+
+
+def _is_frozen(module: Any) -> bool:
+    return not any(parameter.requires_grad for parameter in module.parameters())
+
+
+def _mode_evidence(part: Any, run: Run) -> str:
+    tensors = [*part._buffers.values(), *part._parameters.values()]
+    name = next((names[0] for tensor in tensors if (names := run.names.get(id(tensor)))), "")
+    layer = name.rpartition(".")[0] or type(part).__name__
+    times = run.recorder.trained_after_eval[id(part)]
+    drift = run.recorder.drifts.get(id(part))
+    moved = f", {', '.join(f'{key} by up to {size:.3g}' for key, size in drift.largest.items())}" if drift else ""
+    return f"`{layer}` ({type(part).__name__}): {times} forward{'s' if times > 1 else ''} in train mode{moved}"
+
+
+PROBES = {"drifts": drifts, "mode-reset": mode_reset}

@@ -1,0 +1,530 @@
+"""Notes what a running program does to its modules, parameters and optimizers."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradlint.verify import carriers
+from gradlint.verify.instrument import Asked
+from gradlint.verify.marks import Mark, Term, bits, merge
+from gradlint.verify.names import Names
+from gradlint.verify.places import Place, Places
+from gradlint.verify.tracer import Tracer, quiet
+
+MOST_RECORDS = 256
+MOST_MODULES = 100_000
+LARGEST_BUFFER = 1 << 20
+"""Elements of a buffer that is still compared before and after each forward."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backward:
+    """One way in which a backward went: the loss's cuts and terms, the leaves that the graph reached and that got a gradient."""
+
+    cuts: int
+    live: int
+    got: int
+    trainable: int
+    terms: frozenset[Term]
+    error: str
+
+
+@dataclass(slots=True)
+class Drift:
+    """A module whose buffers changed in its forward. ``frozen``: none of the parameters around it required grad then."""
+
+    module: Any
+    frozen: int = 0
+    times: int = 0
+    training: int = 0
+    largest: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Freezing:
+    """What the line of a claim froze and unfroze."""
+
+    frozen: dict[int, Any] = field(default_factory=dict)
+    unfrozen: dict[int, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Held:
+    """An optimizer that was built. ``values``: of its parameters, nothing is kept."""
+
+    optimizer: Any
+    place: Place | None
+    steps: int = 0
+
+
+@dataclass(slots=True)
+class Flagged:
+    """A gradient flag assigned where it has no effect."""
+
+    receiver: Any
+    value: bool | None
+    wrong: int
+    total: int
+
+
+class Stop(BaseException):
+    """Enough has been seen."""
+
+
+class Recorder:
+    """Everything noted in one run, for the claims that are asked of it.
+
+    ``enough``: called when ``steps`` optimizer steps have been seen since the last claim's line was reached first.
+    """
+
+    def __init__(self, places: Places, asked: Sequence[Asked], steps: int, enough: Callable[[], None]) -> None:
+        self.places = places
+        self.tracer = Tracer(places, self._flagged)
+        self.asked = asked
+        self.wanted = steps
+        self.enough = enough
+        self.names = Names(places)
+        self.reached: Counter[int] = Counter()
+        self.last_reached = 0
+        self.reached_at: dict[int, int] = {}
+        self.backwards: dict[Place | None, Counter[Backward]] = defaultdict(Counter)
+        self.gradients = 0
+        self.nonzero = 0
+        self.got = 0
+        self.ever_trainable = 0
+        self.checks: Counter[int] = Counter()
+        self.optimizers: list[Held] = []
+        self.steps = 0
+        self.modules: dict[int, Any] = {}
+        self.drifts: dict[int, Drift] = {}
+        self.freezings: dict[int, Freezing] = defaultdict(Freezing)
+        self.evaluated: dict[int, dict[int, Any]] = defaultdict(dict)
+        self.reset: dict[int, tuple[Any, Place | None]] = {}
+        self.trained_after_eval: Counter[int] = Counter()
+        self.replaced: dict[int, list[tuple[Any, str, Any]]] = defaultdict(list)
+        self.moved: dict[int, tuple[Any, float]] = {}
+        self.flags: dict[int, list[Flagged]] = defaultdict(list)
+        self.values: dict[int, list[str]] = defaultdict(list)
+        self.calls: Counter[str] = Counter()
+        self.order: list[tuple[str, Place | None, int]] = []
+        self.initial: dict[int, tuple[Any, Any]] = {}
+        self.watch_moves = any(each.claim.kind == "moves-though-frozen" for each in asked)
+        self._depth = 0
+        self._to_remember: list[Any] = []
+        self._frozen_before: list[tuple[Any, Any]] = []
+        self._buffers_before: dict[int, list[tuple[str, Any, Any]]] = {}
+        self._sites = {(each.claim.site.file, line): () for each in asked for line in _lines(each)}
+        for each in asked:
+            for line in _lines(each):
+                key = (each.claim.site.file, line)
+                self._sites[key] = (*self._sites[key], each.number)
+
+    # Questions -------------------------------------------------------------------------------------------------------
+
+    def claims_here(self) -> set[int]:
+        """The claims on whose lines some frame of the user's stands right now."""
+        if not self._sites:
+            return set()
+        found: set[int] = set()
+        for place in self.places.stack():
+            for line in range(place.line, place.end_line + 1):
+                found.update(self._sites.get((place.file, line), ()))
+        return found
+
+    def held(self) -> set[int]:
+        """The ids of all parameters that some optimizer holds now."""
+        return {id(tensor) for held in self.optimizers for group in held.optimizer.param_groups for tensor in group["params"]}
+
+    def trainable(self) -> int:
+        """The leaves that require grad now and, if there is an optimizer at all, are in one."""
+        held = self.held() if self.optimizers else None
+        mask = 0
+        for leaf in self.tracer.trace.leaves:
+            tensor = leaf.tensor()
+            if tensor is not None and tensor.requires_grad and (id(tensor) in held if held is not None else leaf.parameter):
+                mask |= 1 << leaf.number
+        return mask
+
+    # Hooks -----------------------------------------------------------------------------------------------------------
+
+    def install(self) -> None:
+        """Hook in. For the rest of the process: nothing is ever unhooked."""
+        self.tracer.install()
+        self._watch_backward()
+        self._watch_optimizers()
+        self._watch_modules()
+        self._watch_others()
+
+    def hear_reached(self, number: int) -> None:
+        """The statement of a claim runs."""
+        if not self.reached[number]:
+            self.last_reached = self.steps if self.optimizers else self.gradients
+            self.reached_at[number] = self.steps
+        self.reached[number] += 1
+
+    def hear_flag(self, number: int, receiver: Any, value: bool | None) -> None:
+        """A flag was assigned on ``receiver`` where nothing reads it."""
+        with quiet():
+            if isinstance(receiver, nn.Module):
+                tensors: list[Any] = list(receiver.parameters())
+            else:
+                tensors = [receiver] if isinstance(receiver, torch.Tensor) else []
+            wanted = False if value is None else value
+            wrong = sum(tensor.requires_grad is not wanted for tensor in tensors)
+            if len(self.flags[number]) < MOST_RECORDS:
+                self.flags[number].append(Flagged(receiver, value, wrong, len(tensors)))
+
+    def hear_value(self, number: int, value: Any) -> Any:
+        """An expression statement was evaluated to ``value``."""
+        owner = getattr(value, "__self__", None)
+        if callable(value):
+            described = f"a method of {type(owner).__name__}" if owner is not None else f"a {type(value).__name__}"
+        else:
+            described = ""
+        if len(self.values[number]) < MOST_RECORDS:
+            self.values[number].append(described)
+        return value
+
+    def hear_number(self, kind: type, *arguments: Any) -> Any:
+        """``float(…)`` or ``int(…)`` is called."""
+        if kind not in (float, int):
+            return kind(*arguments)
+        return carriers.number(kind, arguments, self.tracer.convert)
+
+    def hear_legacy(self, constructor: Any, *arguments: Any, **options: Any) -> Any:
+        """An old constructor such as ``torch.FloatTensor(…)`` is called."""
+        return self.tracer.made("tensor", arguments, constructor(*arguments, **options))
+
+    def note(self, kind: str, thing: Any = None) -> None:
+        """Add to the order of events."""
+        self.calls[kind] += 1
+        if len(self.order) < 4096:
+            self.order.append((kind, self.places.here(sys._getframe(1)), id(thing)))
+
+    def _progress(self) -> None:
+        seen = self.steps if self.optimizers else self.gradients
+        if seen - self.last_reached >= self.wanted and all(self.reached[each.number] for each in self.asked):
+            self.enough()
+
+    # Backward --------------------------------------------------------------------------------------------------------
+
+    def _watch_backward(self) -> None:
+        original = torch.autograd.backward
+        original_grad = torch.autograd.grad
+
+        @functools.wraps(original)
+        def backward(tensors: Any, *args: Any, **kwargs: Any) -> None:
+            if self.tracer.paused:
+                original(tensors, *args, **kwargs)
+                return
+            self._backward(tensors, lambda: original(tensors, *args, **kwargs))
+
+        @functools.wraps(original_grad)
+        def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.tracer.paused:
+                return original_grad(outputs, inputs, *args, **kwargs)
+            return self._grad(outputs, inputs, lambda: original_grad(outputs, inputs, *args, **kwargs))
+
+        torch.autograd.backward = backward
+        torch.autograd.grad = grad
+
+    def _backward(self, tensors: Any, run: Callable[[], None]) -> None:
+        losses = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
+        place = self.places.here(sys._getframe(2))
+        self.gradients += 1
+        self.note("backward", losses[0] if losses else None)
+        with quiet(), self.tracer.pause():
+            if self.gradients <= 8:
+                self.names.look()
+            mark = merge([mark for loss in losses if (mark := self.tracer.mark(loss)) is not None], terms=True)
+            live = self._reachable(losses) if self.gradients <= 64 else (mark.live if mark else 0)
+            trainable = self.trainable()
+            self.ever_trainable |= trainable
+            before = {leaf.number: _version(leaf.tensor()) for leaf in self.tracer.trace.leaves}
+            severed = bool(losses) and not any(loss.requires_grad for loss in losses)
+        error = ""
+        try:
+            with self.tracer.pause():
+                run()
+        except RuntimeError as trouble:
+            error = str(trouble).partition("\n")[0]
+            if not severed:
+                self._record(place, mark, live, 0, trainable, error)
+                raise
+            # A loss without a graph ends most programs here.  The rest of the program has more to tell.
+        with quiet(), self.tracer.pause():
+            got = self._received(before)
+        self._record(place, mark, live, got, trainable, error)
+        if not self.optimizers:
+            self._progress()
+
+    def _record(self, place: Place | None, mark: Mark | None, live: int, got: int, trainable: int, error: str) -> None:
+        mark = mark or Mark(0, 0, 0)
+        terms = mark.summands()
+        group = self.backwards[place]
+        record = Backward(mark.cuts, live, got, trainable, terms, error)
+        if record in group or len(group) < MOST_RECORDS:
+            group[record] += 1
+
+    def _received(self, before: dict[int, Any]) -> int:
+        """The leaves that got a gradient since ``before``; notes those whose gradient is not all zeros."""
+        got = 0
+        for leaf in self.tracer.trace.leaves:
+            tensor = leaf.tensor()
+            if tensor is None or _version(tensor) == before.get(leaf.number) or tensor.grad is None:
+                continue
+            bit = 1 << leaf.number
+            got |= bit
+            if not self.nonzero & bit and self.checks[leaf.number] < 24:
+                self.checks[leaf.number] += 1
+                values = tensor.grad.coalesce().values() if tensor.grad.is_sparse else tensor.grad
+                if bool(values.ne(0).any()):
+                    self.nonzero |= bit
+        self.got |= got
+        return got
+
+    def _grad(self, outputs: Any, inputs: Any, run: Callable[[], Any]) -> Any:
+        place_outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+        given = [inputs] if isinstance(inputs, torch.Tensor) else list(inputs)
+        with self.tracer.pause():
+            results = run()
+        with quiet(), self.tracer.pause():
+            mark = merge([mark for output in place_outputs if (mark := self.tracer.mark(output)) is not None])
+            for tensor, gradient in zip(given, results, strict=False):
+                if gradient is None:
+                    continue
+                if isinstance(tensor, torch.Tensor) and tensor.is_leaf and tensor.requires_grad:
+                    bit = 1 << self.tracer.leaf(tensor).number
+                    self.got |= bit
+                    if not self.nonzero & bit and bool(gradient.ne(0).any()):
+                        self.nonzero |= bit
+                if mark is not None and gradient.requires_grad:
+                    self.tracer.put(gradient, Mark(mark.live, mark.depends, mark.cuts))
+        return results
+
+    def _reachable(self, losses: Iterable[Any]) -> int:
+        """The leaves at the ends of the losses' graphs."""
+        mask = 0
+        stack = [loss.grad_fn for loss in losses if loss.grad_fn is not None]
+        for loss in losses:
+            if loss.requires_grad and loss.grad_fn is None:
+                mask |= 1 << self.tracer.leaf(loss).number
+        seen = set(stack)
+        while stack:
+            node = stack.pop()
+            variable = getattr(node, "variable", None) if type(node).__name__ == "AccumulateGrad" else None
+            if variable is not None:
+                mask |= 1 << self.tracer.leaf(variable).number
+            for following, _ in node.next_functions:
+                if following is not None and following not in seen:
+                    seen.add(following)
+                    stack.append(following)
+        return mask
+
+    # Optimizers ------------------------------------------------------------------------------------------------------
+
+    def _watch_optimizers(self) -> None:
+        from torch.optim import optimizer as module
+
+        initialise = module.Optimizer.__init__
+        zero = module.Optimizer.zero_grad
+
+        @functools.wraps(initialise)
+        def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+            place = self.places.here(sys._getframe(1))
+            initialise(optimizer, *args, **kwargs)
+            self.optimizers.append(Held(optimizer, place))
+
+        @functools.wraps(zero)
+        def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> None:
+            self.note("zero_grad", optimizer)
+            with self.tracer.pause():
+                zero(optimizer, *args, **kwargs)
+
+        module.Optimizer.__init__ = __init__  # type: ignore[method-assign]
+        module.Optimizer.zero_grad = zero_grad  # type: ignore[method-assign]
+        module.register_optimizer_step_pre_hook(lambda optimizer, _args, _kwargs: self._before_step(optimizer))
+        module.register_optimizer_step_post_hook(lambda optimizer, _args, _kwargs: self._after_step(optimizer))
+
+    def _before_step(self, optimizer: Any) -> None:
+        with quiet():
+            for tensor in self._to_remember:
+                self.initial.setdefault(id(tensor), (tensor, tensor.detach().clone()))
+            self._to_remember = []
+            if self.watch_moves:
+                self._frozen_before = [
+                    (tensor, tensor.detach().clone())
+                    for group in optimizer.param_groups
+                    for tensor in group["params"]
+                    if not tensor.requires_grad
+                ]
+
+    def _after_step(self, optimizer: Any) -> None:
+        with quiet(), self.tracer.pause():
+            self.note("step", optimizer)
+            for tensor, before in self._frozen_before:
+                distance = float((tensor.detach() - before).abs().max()) if tensor.numel() else 0.0
+                if distance > 0:
+                    _, largest = self.moved.get(id(tensor), (tensor, 0.0))
+                    self.moved[id(tensor)] = tensor, max(largest, distance)
+            self._frozen_before = []
+            for held in self.optimizers:
+                if held.optimizer is optimizer:
+                    held.steps += 1
+            if self.steps < 4:
+                self.names.look()
+            self.steps += 1
+            self._progress()
+
+    # Modules ---------------------------------------------------------------------------------------------------------
+
+    def _watch_modules(self) -> None:
+        from torch.nn.modules import module
+
+        initialise = nn.Module.__init__
+        train = nn.Module.train
+        assign = nn.Module.__setattr__
+        add = nn.Module.add_module
+
+        @functools.wraps(initialise)
+        def __init__(instance: Any, *args: Any, **kwargs: Any) -> None:
+            initialise(instance, *args, **kwargs)
+            if len(self.modules) < MOST_MODULES:
+                self.modules[id(instance)] = instance
+
+        @functools.wraps(train)
+        def switched(instance: Any, mode: bool = True) -> Any:
+            outermost = not self._depth
+            if outermost:
+                self._switch(instance, mode)
+            self._depth += 1
+            try:
+                return train(instance, mode)
+            finally:
+                self._depth -= 1
+
+        def __setattr__(instance: Any, name: str, value: Any) -> None:
+            if isinstance(value, (nn.Module, nn.Parameter)) and self._sites:
+                self._replace(instance, name, value)
+            assign(instance, name, value)
+
+        @functools.wraps(add)
+        def add_module(instance: Any, name: str, value: Any) -> None:
+            self._replace(instance, name, value)
+            add(instance, name, value)
+
+        nn.Module.__init__ = __init__  # type: ignore[method-assign]
+        nn.Module.train = switched  # type: ignore[method-assign]
+        nn.Module.__setattr__ = __setattr__  # type: ignore[method-assign,assignment]
+        nn.Module.add_module = add_module  # type: ignore[method-assign]
+        module.register_module_forward_pre_hook(self._before_forward)
+        module.register_module_forward_hook(self._after_forward, always_call=True)
+
+    def _switch(self, instance: Any, mode: bool) -> None:
+        if mode:
+            covered = {id(part) for part in instance.modules()}
+            place = self.places.here(sys._getframe(2))
+            for parts in self.evaluated.values():
+                for key in parts.keys() & covered:
+                    self.reset.setdefault(key, (parts[key], place))
+            self.note("train", instance)
+        else:
+            for number in self.claims_here():
+                self.evaluated[number].update({id(part): part for part in instance.modules()})
+            self.note("eval", instance)
+
+    def _replace(self, instance: Any, name: str, value: Any) -> None:
+        for number in self.claims_here():
+            if len(self.replaced[number]) < MOST_RECORDS:
+                self.replaced[number].append((instance, name, value))
+                self._remember(value.parameters() if isinstance(value, nn.Module) else [value])
+
+    def _remember(self, tensors: Iterable[Any]) -> None:
+        """Keep the values that tensors have when the next optimizer step comes."""
+        self._to_remember.extend(tensors)
+
+    def _before_forward(self, module: Any, _inputs: Any) -> None:
+        if module.training and id(module) in self.reset:
+            self.trained_after_eval[id(module)] += 1
+        if len(self.modules) < MOST_MODULES and id(module) not in self.modules:
+            self.modules[id(module)] = module
+        if module._buffers and not self.tracer.paused:
+            with quiet():
+                if not any(tensor.requires_grad for tensor in module.parameters()):
+                    self._buffers_before[id(module)] = [
+                        (name, buffer, buffer.detach().clone())
+                        for name, buffer in module._buffers.items()
+                        if isinstance(buffer, torch.Tensor) and buffer.numel() <= LARGEST_BUFFER
+                    ]
+
+    def _after_forward(self, module: Any, _inputs: Any, _output: Any) -> None:
+        before = self._buffers_before.pop(id(module), None)
+        if not before:
+            return
+        with quiet():
+            for name, _, old in before:
+                new = module._buffers.get(name)
+                if not isinstance(new, torch.Tensor) or new.shape != old.shape or torch.equal(new, old):
+                    continue
+                drift = self.drifts.setdefault(id(module), Drift(module))
+                distance = float((new.double() - old.double()).abs().max())
+                drift.largest[name] = max(drift.largest.get(name, 0.0), distance)
+                drift.times += 1
+                drift.training += bool(module.training)
+
+    # The rest --------------------------------------------------------------------------------------------------------
+
+    def _flagged(self, tensor: Any, value: bool) -> None:
+        if not self._sites:
+            return
+        for number in self.claims_here():
+            freezing = self.freezings[number]
+            if value:
+                freezing.unfrozen[id(tensor)] = tensor
+                self._remember([tensor])
+            else:
+                freezing.frozen[id(tensor)] = tensor
+
+    def _watch_others(self) -> None:
+        utils = torch.nn.utils
+        for name in ("clip_grad_norm_", "clip_grad_value_"):
+            setattr(utils, name, self._noted("clip", getattr(utils, name)))
+        from torch.amp import GradScaler
+        from torch.optim.lr_scheduler import LRScheduler
+
+        for name in ("scale", "unscale_", "update"):
+            setattr(GradScaler, name, self._noted(f"scaler.{name}", getattr(GradScaler, name)))
+        del LRScheduler  # schedulers wrap step themselves; their order is read from the optimizer's counter
+
+    def _noted(self, kind: str, function: Any) -> Any:
+        @functools.wraps(function)
+        def noted(*args: Any, **kwargs: Any) -> Any:
+            self.note(kind, args[0] if args else None)
+            return function(*args, **kwargs)
+
+        return noted
+
+
+def _lines(asked: Asked) -> Iterator[int]:
+    site = asked.claim.site
+    yield from range(site.line, site.end_line + 1)
+
+
+def _version(tensor: Any) -> tuple[int, int] | None:
+    """What changes when a gradient is accumulated."""
+    if tensor is None or tensor.grad is None:
+        return None
+    return id(tensor.grad), tensor.grad._version
+
+
+def reached_leaves(mask: int) -> list[int]:
+    """The numbers in a set of leaves."""
+    return list(bits(mask))

@@ -1,0 +1,194 @@
+"""Runs one job in this process: a program under the tracer, and the probes on what it did. For a worker process only."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+import types
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gradlint.core import Claim, Span
+from gradlint.core.verdict import Verdict
+from gradlint.verify import instrument
+from gradlint.verify.instrument import Asked, Hooks
+from gradlint.verify.places import Places
+from gradlint.verify.probes import judge
+from gradlint.verify.probes.run import Ending, Run, device_of
+from gradlint.verify.recorder import Recorder, Stop
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to run and what to ask of it.
+
+    ``kind``: ``script``, ``config`` or ``auto``.  ``file``: absolute path.  ``roots``: the user's folders, absolute.
+    ``shown``: how paths are shown, by absolute path.  ``steps``: optimizer steps to see after the last claim's line was reached.
+    ``seconds``: when to stop and judge what was seen.
+    """
+
+    kind: str
+    file: str
+    roots: tuple[str, ...]
+    claims: tuple[Asked, ...]
+    arguments: tuple[str, ...] = ()
+    shown: Mapping[str, str] | None = None
+    steps: int = 12
+    seconds: float = 60.0
+    seed: int = 0
+
+
+class Session:
+    """The state of the one job of this process. ``deliver`` gets the verdicts, once."""
+
+    def __init__(self, job: Job, deliver: Callable[[dict[int, Verdict], Ending], None]) -> None:
+        self.job = job
+        self.places = Places(job.roots)
+        self.recorder = Recorder(self.places, job.claims, job.steps, self._enough)
+        self.deliver = deliver
+        self.delivered = False
+        self.began = time.monotonic()
+        self.description = ""
+
+    def install(self) -> None:
+        """Get ready to see everything."""
+        recorder = self.recorder
+        recorder.install()
+        hooks = Hooks(
+            recorder.hear_reached, recorder.hear_flag, recorder.hear_value, recorder.hear_number, recorder.hear_legacy
+        )
+        asked: dict[str, list[Asked]] = {}
+        for each in self.job.claims:
+            asked.setdefault(each.claim.site.file, []).append(each)
+        instrument.install(hooks, self.places.is_user, asked)
+        if hasattr(torch.compiler, "set_stance"):
+            torch.compiler.set_stance("force_eager")
+        leave = os._exit
+
+        def exit(status: int) -> None:
+            self.finish(Ending("exit", f"os._exit({status})", self.places.here(sys._getframe(1))))
+            leave(status)
+
+        os._exit = exit  # type: ignore[assignment]
+        signal.signal(signal.SIGALRM, lambda *_: self.stop("time"))
+        signal.setitimer(signal.ITIMER_REAL, self.job.seconds)
+
+    def stop(self, why: str) -> None:
+        """Judge now and leave, from the middle of the program."""
+        self.finish(Ending(why, f"{self.job.seconds:g} s"))
+        raise Stop
+
+    def _enough(self) -> None:
+        self.stop("enough")
+
+    def run_script(self) -> None:
+        """Run a program as ``__main__``."""
+        file = self.job.file
+        self.description = " ".join([self.job.shown.get(file, file) if self.job.shown else file, *self.job.arguments])
+        module = types.ModuleType("__main__")
+        module.__file__ = file
+        module.__dict__["__builtins__"] = __builtins__
+        sys.modules["__main__"] = module
+        sys.argv = [file, *self.job.arguments]
+        sys.path[:0] = [os.path.dirname(file)]  # noqa: PTH120 - a string is what is needed
+        asked = [each for each in self.job.claims if each.claim.site.file == file]
+        ending = Ending()
+        torch.manual_seed(self.job.seed)
+        try:
+            with open(file, "rb") as stream:  # noqa: PTH123
+                code = instrument.compile_source(stream.read(), file, asked)
+            with self.recorder.tracer:
+                exec(code, module.__dict__)
+        except Stop:
+            return
+        except SystemExit as leaving:
+            if leaving.code not in (None, 0):
+                ending = Ending("exit", f"exit status {leaving.code}")
+        except BaseException as error:
+            ending = self.failure(error)
+            traceback.print_exc()
+        self.recorder.names.look([module.__dict__])
+        self.finish(ending)
+
+    def failure(self, error: BaseException) -> Ending:
+        """An exception of the program as an ending."""
+        text = " ".join(str(error).split())
+        said = f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+        place = None
+        trace = error.__traceback__
+        while trace is not None:
+            if self.places.is_user(trace.tb_frame.f_code.co_filename):
+                place = self.places.place(trace.tb_frame.f_code, trace.tb_lasti)
+            trace = trace.tb_next
+        return Ending("error", said, place)
+
+    def finish(self, ending: Ending) -> None:
+        """Judge all claims and deliver the verdicts; at most once."""
+        if self.delivered:
+            return
+        self.delivered = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        with torch._C.DisableTorchFunction(), self.recorder.tracer.pause():
+            recorder = self.recorder
+            recorder.names.look()
+            tensors = [leaf.tensor() for leaf in recorder.tracer.trace.leaves]
+            main = vars(sys.modules["__main__"])
+            recorder.names.look([main])
+            run = Run(
+                recorder,
+                ending,
+                f"{self.description}, ",
+                device_of(tensors),
+                time.monotonic() - self.began,
+                shown=dict(self.job.shown or {}),
+            )
+            run.description += run.steps()
+            verdicts = {each.number: judge(each, run) for each in self.job.claims}
+            self.deliver(verdicts, ending)
+
+
+def claim_from(row: Mapping[str, Any]) -> Claim:
+    """A claim from plain data."""
+    return Claim(row["probe"], row["kind"], tuple(row["subjects"]), Span(*row["site"]))
+
+
+def claim_row(claim: Claim) -> dict[str, Any]:
+    """A claim as plain data."""
+    site = claim.site
+    return {
+        "probe": claim.probe,
+        "kind": claim.kind,
+        "subjects": list(claim.subjects),
+        "site": [site.file, site.line, site.column, site.end_line, site.end_column],
+    }
+
+
+def verdict_row(verdict: Verdict) -> dict[str, Any]:
+    """A verdict as plain data."""
+    return {
+        "outcome": verdict.outcome.value,
+        "reason": verdict.reason,
+        "evidence": [
+            {
+                "text": each.text,
+                "span": [each.span.file, each.span.line, each.span.column, each.span.end_line, each.span.end_column]
+                if each.span
+                else None,
+            }
+            for each in verdict.evidence
+        ],
+        "driver": verdict.driver,
+        "device": verdict.device,
+        "seconds": verdict.seconds,
+    }
+
+
+def numbered(claims: Sequence[Claim]) -> tuple[Asked, ...]:
+    """Claims with their numbers."""
+    return tuple(Asked(number, claim) for number, claim in enumerate(claims))
