@@ -100,9 +100,14 @@ def check(folder: Path, limit: float) -> Project:
         sum(path.read_bytes().count(b"\n") for path in sources),
         seconds,
         status,
-        tuple(sorted((said(folder.name, row) for row in rows), key=lambda one: (one.place, one.code))),
+        tuple(said(folder.name, row) for row in sorted(rows, key=position)),
         tuple(line for line in notes.splitlines() if line.strip()),
     )
+
+
+def position(row: dict[str, Any]) -> tuple[str, int, int, int, str]:
+    """Where a row belongs in the table."""
+    return row["filename"], row.get("cell") or 0, row["location"]["row"], row["location"]["column"], row["code"]
 
 
 def said(project: str, row: dict[str, Any]) -> Said:
