@@ -13,16 +13,17 @@ if TYPE_CHECKING:
 __all__ = ["analyze"]
 
 
-def analyze(files: Sequence[SourceFile], knowledge: Knowledge) -> Analysis:
+def analyze(files: Sequence[SourceFile], knowledge: Knowledge, *, roots: Sequence[str] = ()) -> Analysis:
     """Follow gradient through a project.
 
     Args:
         files: every file of the project, read; those without a tree are passed over.
         knowledge: what libraries do.
+        roots: further functions whose result is back-propagated, as ``name``, ``Class.name`` or ``module:name``.
 
     Returns:
         Facts about places in the source, and problems met in following single files.
     """
     from gradlint.flow.program import Program
 
-    return Program(files, knowledge).analyze()
+    return Program(files, knowledge, roots).analyze()

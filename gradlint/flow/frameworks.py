@@ -53,14 +53,14 @@ def drive(run: Run, obj: Obj, node: ast.AST) -> None:
         steps = 2 if built else 1
         for _ in range(steps):
             result = calls.call_function(run, FunctionRef(info, None, ref(obj)), [], {}, node)
-            loss = _loss_of(run, result)
+            loss = loss_of(run, result)
             if loss is not None:
                 run.watch.backward(loss, info.node, returned=True)
             for optimizer in built:
                 run.watch.stepped(optimizer, info.node)
 
 
-def _loss_of(run: Run, result: Value) -> Value | None:
+def loss_of(run: Run, result: Value) -> Value | None:
     """The loss in what a training step returns: the value itself, the entry ``loss``, or the first element."""
     for item in result.refs:
         if isinstance(item, Obj):

@@ -195,6 +195,9 @@ def join(a: Value, b: Value) -> Value:
         if type(a.const) is type(b.const) and a.const == b.const:
             return a
         return UNKNOWN_VALUE
+    if (a.const is None and b.refs) or (b.const is None and a.refs):
+        # an object or None: no longer surely an object
+        return (b if a.const is None else a).replace(kind=UNKNOWN)
     kind = a.kind if a.kind == b.kind else b.kind if a.kind in (CONST, UNKNOWN) else a.kind if b.kind in (CONST, UNKNOWN) else UNKNOWN
     terms: tuple[Value, ...] = ()
     if a.terms or b.terms:

@@ -421,9 +421,24 @@ def _fills_missing_gradients(run: Run, obj: Obj) -> bool:
     if info is None or isinstance(info.node, ast.Lambda):
         return False
     for node in ast.walk(info.node):
-        if isinstance(node, ast.If) and "grad is None" in ast.unparse(node.test):
-            return not any(isinstance(s, ast.Continue | ast.Return) for s in node.body)
+        if isinstance(node, ast.For) and isinstance(node.target, ast.Name):
+            for statement in node.body:
+                if isinstance(statement, ast.If) and "grad is None" in ast.unparse(statement.test):
+                    return not any(isinstance(s, ast.Continue | ast.Return) for s in statement.body)
+                if _writes(statement, node.target.id):
+                    return True
     return "grad is not None" not in ast.unparse(info.node) and "grad is None" not in ast.unparse(info.node)
+
+
+def _writes(statement: ast.stmt, name: str) -> bool:
+    """Whether a statement calls an in-place method of a variable."""
+    return any(
+        isinstance(part, ast.Call)
+        and isinstance(part.func, ast.Attribute)
+        and part.func.attr.endswith("_")
+        and ast.unparse(part.func.value).split(".")[0] == name
+        for part in ast.walk(statement)
+    )
 
 
 def _module(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -479,7 +494,9 @@ def _factory(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: as
         pretrained = any(not (v.is_const and not v.const) for v in given)
     if pretrained:
         obj.attrs["%pretrained"] = True
-    obj.attrs["%type"] = name
+    obj.attrs["%type"] = row.get("returns", name)
+    if row.get("eval"):
+        obj.attrs["%mode"] = "eval"
     return ref(obj)
 
 
@@ -718,6 +735,10 @@ def _state(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.A
 def _register(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     name = argument(args, kwargs, 0, "name")
     value = argument(args, kwargs, 1, "module", "param", "tensor")
+    if "%type" in obj.attrs or (name is not None and not name.is_const and value is None):
+        if row.get("what") != "buffer":
+            run.watch.parts_injected(obj, node)
+        return NONE
     if name is None or value is None:
         return NONE
     if name.is_const and isinstance(name.const, str):

@@ -659,7 +659,13 @@ def _call_object_method(run: Run, obj: Obj, name: str, args: list[Value], kwargs
             value = calls.call_function(run, FunctionRef(info, None, ref(obj)), [], {}, node)
             return calls.call_value(run, value, args, kwargs, node)
         receiver = None if info.decorated_with("staticmethod") else ref(obj)
-        return calls.call_function(run, FunctionRef(info, None, receiver), args, kwargs, node)
+        result = calls.call_function(run, FunctionRef(info, None, receiver), args, kwargs, node)
+        if is_optimizer(run, obj):
+            if name == "step":
+                run.watch.stepped(obj, node)
+            elif name == "zero_grad":
+                run.watch.zeroed(obj, node, keeps=False)
+        return result
     for base in library_bases(run, obj):
         member = run.program.knowledge.member(base, name)
         if member is not None:

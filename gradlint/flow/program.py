@@ -31,8 +31,8 @@ EVENT = re.compile(
     r"|^\s*[\w.\[\]]+\.(?:eval|train|step|zero_grad|backward)\s*(?:#.*)?$",
     re.M,
 )
-TORCH = re.compile(r"torch|lightning|transformers|accelerate|fastai|requires_grad|backward|no_grad|\bnn\b")
-ACCELERATOR = re.compile(r"cuda|\bmps\b|\bxpu\b|accelerat|\bgpu\b|device", re.I)
+# Libraries in whose company a file trains something.
+LIBRARIES = re.compile(r"(?:torch|lightning|pytorch_lightning|transformers|accelerate|fastai|timm|ignite|torchvision|diffusers|trl|peft|deepspeed)\b")
 
 
 class Analysis(NamedTuple):
@@ -45,7 +45,8 @@ class Analysis(NamedTuple):
 class Program:
     """Everything that is the same for all runs."""
 
-    def __init__(self, files: Sequence[SourceFile], knowledge: Knowledge) -> None:
+    def __init__(self, files: Sequence[SourceFile], knowledge: Knowledge, roots: Sequence[str] = ()) -> None:
+        self.roots = frozenset(roots)
         self.project = Project(files)
         self.knowledge = knowledge
         self.uses_accelerator = any("cuda" in f.text or "mps" in f.text or "xpu" in f.text or "ccelerat" in f.text for f in self.project.files)
@@ -343,7 +344,7 @@ class Program:
         judgements: list[Judgement] = []
         problems: list[Problem] = []
         executed: set[ast.AST] = set()
-        relevant = [file for file in self.project.files if TORCH.search(file.text)]
+        relevant = self._training_files()
         if not relevant:
             return Analysis((), ())
         for file in relevant:
@@ -363,6 +364,35 @@ class Program:
             if present is None or fact.confidence.rank > present.confidence.rank:
                 found[key] = fact
         return Analysis(tuple(sorted(found.values(), key=lambda f: f.span)), tuple(problems))
+
+    def _training_files(self) -> list[SourceFile]:
+        """The files that import a library the knowledge speaks of as training code does, or a project file that does."""
+        direct: set[int] = set()
+        imports: dict[int, list[int]] = {}
+        for file in self.project.files:
+            index = self.project.index(file)
+            targets: list[int] = []
+            for binding in {id(b.node): b for found in index.bindings.values() for b in found if b.module or b.level}.values():
+                if not binding.level and LIBRARIES.match(binding.module):
+                    direct.add(id(file))
+                target = self.project.resolve(file, binding.module, binding.level)
+                if isinstance(target, SourceFile):
+                    targets.append(id(target))
+            for star in index.stars:
+                if LIBRARIES.match(star.module):
+                    direct.add(id(file))
+                target = self.project.resolve(file, star.module, star.level)
+                if isinstance(target, SourceFile):
+                    targets.append(id(target))
+            imports[id(file)] = targets
+        grew = True
+        while grew:
+            grew = False
+            for name, targets in imports.items():
+                if name not in direct and any(target in direct for target in targets):
+                    direct.add(name)
+                    grew = True
+        return [file for file in self.project.files if id(file) in direct]
 
     def _run(
         self,
@@ -393,20 +423,27 @@ class Program:
         executed.update(run.watch.executed)
         judgements.append(judge(run))
 
+    def is_root(self, info: FunctionInfo) -> bool:
+        """Whether the user named a function as one whose result is back-propagated (``name``, ``Class.name`` or ``module:name``)."""
+        if not self.roots:
+            return False
+        dotted = self.project.dotted(info.file)
+        return not self.roots.isdisjoint((info.name, info.qualname, f"{dotted}:{info.qualname}", f"{dotted}.{info.qualname}"))
+
     def _entries(self, file: SourceFile) -> list[list[FunctionInfo]]:
         """Functions worth an entry, the methods of one class together."""
         lines = {file.text.count("\n", 0, m.start()) + 1 for m in EVENT.finditer(file.text)}
-        if not lines:
+        if not lines and not self.roots:
             return []
         assert file.tree is not None
         groups: list[list[FunctionInfo]] = []
         for node in _definitions(file.tree.body):
             if isinstance(node, ast.ClassDef):
                 info = self.class_info(node, file)
-                chosen = [f for f in info.functions.values() if _covers(f.node, lines)]
+                chosen = [f for f in info.functions.values() if _covers(f.node, lines) or self.is_root(f)]
                 if chosen:
                     groups.append(chosen)
-            elif _covers(node, lines):
+            elif _covers(node, lines) or self.is_root(self.function(node, file)):
                 groups.append([self.function(node, file)])
         return groups
 
@@ -456,7 +493,7 @@ def _functions(run: Run, program: Program, group: list[FunctionInfo], file: Sour
     """Execute functions that nobody calls, on arguments nobody knows; methods on one object of their class."""
     cls = group[0].cls
     if cls is None:
-        calls.call_function(run, FunctionRef(group[0]), [], {}, group[0].node)
+        _entered(run, program, group[0], FunctionRef(group[0]))
         return
     obj = Obj("instance", ("self", file.path, cls.name), cls=cls, label="self")
     obj.attrs["%symbolic"] = True
@@ -469,8 +506,15 @@ def _functions(run: Run, program: Program, group: list[FunctionInfo], file: Sour
         if info.node in run.watch.executed or info.node in executed or info.name == "__init__":
             continue
         if info.decorated_with("staticmethod"):
-            calls.call_function(run, FunctionRef(info), [], {}, info.node)
+            _entered(run, program, info, FunctionRef(info))
         elif info.decorated_with("classmethod"):
-            calls.call_function(run, FunctionRef(info, None, ref(ClassRef(cls))), [], {}, info.node)
+            _entered(run, program, info, FunctionRef(info, None, ref(ClassRef(cls))))
         else:
-            calls.call_function(run, FunctionRef(info, None, ref(obj)), [], {}, info.node)
+            _entered(run, program, info, FunctionRef(info, None, ref(obj)))
+
+
+def _entered(run: Run, program: Program, info: FunctionInfo, target: FunctionRef) -> None:
+    """Execute a function as an entry; the result of one the user named as a root is back-propagated."""
+    result = calls.call_function(run, target, [], {}, info.node)
+    if program.is_root(info):
+        run.watch.backward(frameworks.loss_of(run, result) or result, info.node, returned=True)

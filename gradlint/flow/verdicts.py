@@ -199,7 +199,7 @@ def _standing(run: Run, source: Obj, root: Root) -> str:
         return ""
     if source.kind == "opaque" and not _noted(source, "%evidence"):
         return ""
-    if any(m == "eval" for m in (source.attrs.get("%mode"),)):
+    if root.modes.get(source) == "eval":
         return ""
     return ASSUMED
 
@@ -303,7 +303,7 @@ def starvation(judgements: list[Judgement]) -> list[facts.Fact]:
         confidence = Confidence.LOW if cut.guarded or all(_noted(s, "%pretrained") for s in sources) else Confidence.MEDIUM
         if cut.is_region and cut.construct == "decorator" and not cut.guarded:
             confidence = Confidence.HIGH if not any(_noted(s, "%pretrained") for s in sources) else Confidence.MEDIUM
-        if all(s.attrs.get("%mode") == "eval" for s in sources):
+        if all(item.root.modes.get(s) == "eval" for s in sources):
             confidence = Confidence.LOW
         result.append(_severed(item.run, item.root, cut, trail, names_of(item.run, sources), "module", confidence))
     return result

@@ -56,6 +56,7 @@ class Root(NamedTuple):
     site: Site
     path: Path
     frozen: dict[Obj, object]
+    modes: dict[Obj, object]
     returned: bool
     targets: list[Obj]
 
@@ -283,7 +284,8 @@ class Watch:
             if known.site.node is node and known.value is value:
                 return
         if len(self.roots) < 400:
-            self.roots.append(Root(value, site, path, states, returned, []))
+            modes = {source: source.attrs.get("%mode") for source in states}
+            self.roots.append(Root(value, site, path, states, modes, returned, []))
 
     def file_of(self, node: ast.AST) -> SourceFile | None:
         return self.run.program.file_of_function(node)
@@ -356,7 +358,8 @@ class Watch:
                     self._frozen_in_optimizer(item, parts, obj, node)
             elif item.kind == "unfreeze":
                 parts = tuple(p for p in item.parts if not self.covered(p))
-                if parts:
+                reached = {s for term in self.roots[-1].value.summands() for s in term.live} if self.roots else set()
+                if parts and (self._related(obj.attrs["%optimizer"], parts) or any(p in reached for p in parts)):
                     self._outside_optimizer(facts.UnfrozenAfterOptimizer, item, parts, obj, node)
             elif item.kind == "replace":
                 parts = tuple(p for p in item.parts if not self.covered(p, strictly=True))
@@ -417,7 +420,7 @@ class Watch:
             if outside and not self.opaque_optimizers:
                 for optimizer in self.optimizers:
                     state = optimizer.attrs["%optimizer"]
-                    if not state.opaque and self._related(state, outside):
+                    if not state.opaque:
                         self.pending.append(Pending("unfreeze", note.site, optimizer, outside, path, False))
                         break
 
