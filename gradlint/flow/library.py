@@ -368,6 +368,7 @@ def _backward(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: a
 
 
 def _gradients(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
+    modules.feed(args)
     flag = kwargs.get("create_graph")
     if flag is not None and not (flag.is_const and not flag.const):
         return run.flow(_inputs(run, None, args[:2], kwargs))

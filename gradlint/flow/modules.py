@@ -465,6 +465,8 @@ def mode_of(obj: Obj) -> str:
 
 def call_module(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     """``module(…)``: forward, with its hooks."""
+    if obj.row is None or obj.row.get("parameters"):
+        feed(args)
     for value in _hooks(obj, "%hooks.forward-pre"):
         calls.call_value(run, value, [ref(obj), _pack(run, args, node)], {}, node)
     result = _forward(run, obj, args, kwargs, node)
@@ -473,6 +475,14 @@ def call_module(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value],
         if not (replaced.is_const and replaced.const is None) and (replaced.depends or replaced.refs):
             result = replaced
     return result
+
+
+def feed(args: list[Value]) -> None:
+    """What goes into a module is an input, whoever made it a leaf."""
+    for value in args:
+        for source in value.live:
+            if "%revived" in source.attrs:
+                source.attrs["%fed"] = True
 
 
 def _hooks(obj: Obj, key: str) -> tuple[Value, ...]:

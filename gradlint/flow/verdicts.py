@@ -10,7 +10,7 @@ from gradlint.core import Confidence, Span, Step
 from gradlint.flow import facts
 from gradlint.flow.heap import Obj, source_sort
 from gradlint.flow.lattice import Cut, Site, Trail, Value
-from gradlint.flow.modules import frozen, has_own_parameters, may_be_module, walk
+from gradlint.flow.modules import frozen, has_own_parameters, is_module, may_be_module, walk
 
 if TYPE_CHECKING:
     from gradlint.flow.run import Run
@@ -172,13 +172,18 @@ def _alive(run: Run, term: Value, root: Root, explicit: bool) -> bool:
     if term.opaque and not explicit:
         return True
     for source in term.live:
-        if "%revived" in source.attrs or root.frozen.get(source) is True:
+        if ("%revived" in source.attrs and "%fed" not in source.attrs) or root.frozen.get(source) is True:
             continue
-        if source.kind == "opaque" and "%evidence" not in source.attrs:
+        if source.kind == "opaque" and "%evidence" not in source.attrs and not _is_part(run, source):
             if explicit or source.attrs.get("%called_with", 0) >= 2:
                 continue
         return True
     return False
+
+
+def _is_part(run: Run, source: Obj) -> bool:
+    """Whether something nobody can see into was read from a module, and so may well be a module itself."""
+    return source.parent is not None and source.parent.kind == "instance" and is_module(run, source.parent)
 
 
 def _standing(run: Run, source: Obj, root: Root) -> str:
@@ -234,7 +239,7 @@ def _report_severed(run: Run, root: Root, terms: list[Value], wanted: dict[Obj, 
     confidence = Confidence.HIGH if sure else Confidence.MEDIUM
     loss = span_of(root.site)
     value = root.value
-    revived = [s for t in terms for s in t.live if "%revived" in s.attrs]
+    revived = [s for t in terms for s in t.live if "%revived" in s.attrs and "%fed" not in s.attrs]
     starved = {s for t in terms for s, _ in t.dead if s in wanted}
     names = names_of(run, starved)
     if revived:

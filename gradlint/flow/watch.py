@@ -72,6 +72,7 @@ class Pending(NamedTuple):
     gradients: bool
     names: tuple[str, ...] = ()
     staged: bool = False
+    added: bool = False
 
 
 class Watch:
@@ -221,6 +222,8 @@ class Watch:
         if name == "requires_grad":
             for item in holder.refs:
                 if isinstance(item, Obj) and modules.is_module(run, item) and not self._defines(item, name):
+                    if self._is_self(node) and not isinstance(getattr(node, "value", None), ast.Constant):
+                        return  # an option of the class, kept under that name
                     confidence = Confidence.HIGH if item.kind != "opaque" else Confidence.MEDIUM
                     self._fact(facts.ModuleFlagAssigned, node, confidence, module=item.name() or "the module", value=flag)
                     return
@@ -358,14 +361,19 @@ class Watch:
                     self._frozen_in_optimizer(item, parts, obj, node)
             elif item.kind == "unfreeze":
                 parts = tuple(p for p in item.parts if not self.covered(p))
-                reached = {s for term in self.roots[-1].value.summands() for s in term.live} if self.roots else set()
-                if parts and (self._related(obj.attrs["%optimizer"], parts) or any(p in reached for p in parts)):
+                if parts and (self._related(obj.attrs["%optimizer"], parts) or any(p in self._reached() for p in parts)):
                     self._outside_optimizer(facts.UnfrozenAfterOptimizer, item, parts, obj, node)
             elif item.kind == "replace":
-                parts = tuple(p for p in item.parts if not self.covered(p, strictly=True))
-                if parts:
+                parts = tuple(p for p in item.parts if not self.covered(p, strictly=True) and p not in self.copies)
+                if item.added and not any(p in self._reached() for p in parts):
+                    left.append(item)  # until the loss depends on it
+                elif parts:
                     self._outside_optimizer(facts.ReplacedAfterOptimizer, item, parts, obj, node)
         self.pending = left
+
+    def _reached(self) -> set[Obj]:
+        """What the last loss gives gradient to."""
+        return {s for term in self.roots[-1].value.summands() for s in term.live} if self.roots else set()
 
     def zeroed(self, obj: Obj, node: ast.AST, *, keeps: bool) -> None:
         if not keeps:
@@ -472,7 +480,7 @@ class Watch:
                 continue
             if any(self.holds(state, p) for p in (old_parts or mine)):
                 label = f"{obj.name()}.{name}" if obj.name() else name
-                self.pending.append(Pending("replace", run.site(node), optimizer, newer, self.here(), False, (label,)))
+                self.pending.append(Pending("replace", run.site(node), optimizer, newer, self.here(), False, (label,), added=not old_parts))
                 return
 
     def parts_injected(self, obj: Obj, node: ast.AST) -> None:
