@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradlint.core import Confidence, Finding, Safety, Severity
+from gradlint.core import Confidence, Finding, Outcome, Safety, Severity, Verdict
 from gradlint.reporters.places import Place, Places
 from gradlint.reporters.style import Style
 from gradlint.session.report import Report
@@ -13,7 +13,18 @@ COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "blu
 def render(report: Report, style: Style) -> str:
     """``train.py:12:5: GRD102 what happens``, a line each."""
     places = Places(report)
-    return "".join(f"{line(finding, places.of(finding.span), style)}\n" for finding in report.findings)
+    return "".join(
+        f"{line(finding, places.of(finding.span), style)}{outcome(report.verdicts.get(finding), style)}\n"
+        for finding in report.findings
+    )
+
+
+OUTCOMES = {Outcome.CONFIRMED: "red", Outcome.REFUTED: "green", Outcome.INCONCLUSIVE: "yellow"}
+
+
+def outcome(verdict: Verdict | None, style: Style) -> str:
+    """What running the code said, at the end of a line; nothing where it was not run."""
+    return f" {style.paint(f'[{verdict.outcome.value}]', OUTCOMES[verdict.outcome], 'bold')}" if verdict else ""
 
 
 def line(finding: Finding, place: Place, style: Style) -> str:

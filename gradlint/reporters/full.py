@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from itertools import islice
 
-from gradlint.core import Confidence, Finding, Fix, Safety, Span, Step
-from gradlint.reporters.concise import COLORS
+from gradlint.core import Confidence, Finding, Fix, Safety, Span, Step, Verdict
+from gradlint.reporters.concise import COLORS, OUTCOMES
 from gradlint.reporters.edits import changes
 from gradlint.reporters.frame import Gutter, frame
 from gradlint.reporters.places import Places
@@ -21,11 +21,11 @@ MOST_CHANGES = 12
 def render(report: Report, style: Style) -> str:
     """Each finding as a block, parted by empty lines."""
     places = Places(report)
-    return "\n".join("\n".join(block(finding, places, style)) + "\n" for finding in report.findings)
+    return "\n".join("\n".join(block(finding, places, style, report.verdicts.get(finding))) + "\n" for finding in report.findings)
 
 
-def block(finding: Finding, places: Places, style: Style) -> Iterator[str]:
-    """The lines of one finding."""
+def block(finding: Finding, places: Places, style: Style, verdict: Verdict | None = None) -> Iterator[str]:
+    """The lines of one finding. ``verdict``: what running the code said of it."""
     color = COLORS[finding.severity]
     steps = finding.path
     gutter = Gutter(_digits(finding, places), style)
@@ -41,12 +41,28 @@ def block(finding: Finding, places: Places, style: Style) -> Iterator[str]:
     if steps:
         yield f"  {style.paint(_heading(finding), 'bold')}"
         yield from _story(steps, places, style)
-        if finding.help or finding.fix:
+        if finding.help or finding.fix or verdict:
             yield ""
+    if verdict:
+        yield from _verdict(verdict, places, style)
     if finding.help:
         yield from _labelled("help", finding.help, style, "cyan")
     if finding.fix:
         yield from _fix(finding.fix, places, style, gutter)
+
+
+def _verdict(verdict: Verdict, places: Places, style: Style) -> Iterator[str]:
+    """The answer, what was observed, and what was run."""
+    yield from _labelled(verdict.outcome.value, verdict.reason, style, OUTCOMES[verdict.outcome])
+    for each in verdict.evidence:
+        spot = places.of(each.span) if each.span else None
+        where = f"{spot.file}:{f'cell {spot.cell}:' if spot.cell is not None else ''}{spot.line}: " if spot else ""
+        lines = [_prose(line, style) for line in wrap(f"{where}{each.text}", style.width - 6)]
+        yield f"    {style.paint('-', 'dim')} {lines[0]}"
+        yield from (f"      {line}" for line in lines[1:])
+    if verdict.driver:
+        ran = f"ran {verdict.driver}{f' on {verdict.device}' if verdict.device else ''}, {verdict.seconds:.1f} s"
+        yield from (f"      {style.paint(line, 'dim')}" for line in wrap(ran, style.width - 6))
 
 
 def _heading(finding: Finding) -> str:

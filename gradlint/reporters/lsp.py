@@ -6,9 +6,9 @@ import json
 from itertools import groupby
 from typing import Any
 
-from gradlint.core import Finding, Severity, Span
+from gradlint.core import Finding, Severity, Span, Verdict
 from gradlint.reporters.places import Places
-from gradlint.reporters.rows import claim_row, fix_row
+from gradlint.reporters.rows import claim_row, fix_row, verdict_row
 from gradlint.reporters.style import Style
 from gradlint.session.report import Report
 
@@ -21,14 +21,18 @@ def render(report: Report, style: Style) -> str:
     published = [
         {
             "uri": places.uri(file),
-            "diagnostics": [diagnostic(finding, places, report.fingerprints.get(finding)) for finding in group],
+            "diagnostics": [
+                diagnostic(finding, places, report.fingerprints.get(finding), report.verdicts.get(finding)) for finding in group
+            ],
         }
         for file, group in groupby(report.findings, key=lambda finding: finding.span.file)
     ]
     return json.dumps(published, indent=2, ensure_ascii=not style.unicode) + "\n"
 
 
-def diagnostic(finding: Finding, places: Places, fingerprint: str | None = None) -> dict[str, Any]:
+def diagnostic(
+    finding: Finding, places: Places, fingerprint: str | None = None, verdict: Verdict | None = None
+) -> dict[str, Any]:
     """One diagnostic.  In a notebook lines count through the joined code cells; ``data`` says which cell it is."""
     message = f"{finding.message}\n{finding.help}" if finding.help else finding.message
     return {
@@ -49,6 +53,7 @@ def diagnostic(finding: Finding, places: Places, fingerprint: str | None = None)
             "claim": claim_row(finding.claim, places),
             "fix": fix_row(finding.fix, places),
             "fingerprint": fingerprint,
+            **verdict_row(verdict, places),
         },
     }
 

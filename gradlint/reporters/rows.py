@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from gradlint.core import Claim, Finding, Fix, Safety, Span
+from gradlint.core import Claim, Finding, Fix, Safety, Span, Verdict
 from gradlint.reporters.places import Places
 from gradlint.session.report import Report
 
@@ -19,15 +19,17 @@ def rows(report: Report) -> Iterator[dict[str, Any]]:
     """One row a finding, in the report's order."""
     places = Places(report)
     for finding in report.findings:
-        yield row(finding, places, report.fingerprints.get(finding))
+        yield row(finding, places, report.fingerprints.get(finding), report.verdicts.get(finding))
 
 
-def row(finding: Finding, places: Places, fingerprint: str | None = None) -> dict[str, Any]:
+def row(
+    finding: Finding, places: Places, fingerprint: str | None = None, verdict: Verdict | None = None
+) -> dict[str, Any]:
     """The row of one finding.
 
     Rows and columns count from 1, columns in characters; ``end_location`` is the place after the last character.  In a notebook
-    rows count within ``cell``.  ``noqa_row`` is where a suppression comment belongs.  ``verdict`` stays null until the program
-    has been run to confirm or refute the claim.
+    rows count within ``cell``.  ``noqa_row`` is where a suppression comment belongs.  ``verdict``, ``evidence`` and
+    ``verification`` stay null until the program has been run to confirm or refute the claim.
     """
     place = places.of(finding.span)
     return {
@@ -45,7 +47,25 @@ def row(finding: Finding, places: Places, fingerprint: str | None = None) -> dic
         "fix": fix_row(finding.fix, places),
         "url": finding.url,
         "fingerprint": fingerprint,
-        "verdict": None,
+        **verdict_row(verdict, places),
+    }
+
+
+def verdict_row(verdict: Verdict | None, places: Places) -> dict[str, Any]:
+    """What running the code said: ``verdict`` is ``confirmed``, ``refuted`` or ``inconclusive``, or null where nothing ran."""
+    if verdict is None:
+        return {"verdict": None, "evidence": None, "verification": None}
+    return {
+        "verdict": verdict.outcome.value,
+        "evidence": [
+            {"text": each.text, **(_where(each.span, places) if each.span else {})} for each in verdict.evidence
+        ],
+        "verification": {
+            "reason": verdict.reason,
+            "driver": verdict.driver,
+            "device": verdict.device,
+            "seconds": verdict.seconds,
+        },
     }
 
 

@@ -50,7 +50,7 @@ def render(report: Report, style: Style) -> str:
                     }
                 ],
                 "results": [
-                    _result(finding, codes.index(finding.code), report.fingerprints.get(finding), places)
+                    _result(finding, codes.index(finding.code), report, places)
                     for finding in report.findings
                 ],
             }
@@ -83,7 +83,8 @@ def _rule(findings: list[Finding]) -> dict[str, Any]:
     }
 
 
-def _result(finding: Finding, rule: int, fingerprint: str | None, places: Places) -> dict[str, Any]:
+def _result(finding: Finding, rule: int, report: Report, places: Places) -> dict[str, Any]:
+    fingerprint, verdict = report.fingerprints.get(finding), report.verdicts.get(finding)
     text = f"{finding.message}\n{finding.help}" if finding.help else finding.message
     result: dict[str, Any] = {
         "ruleId": finding.code,
@@ -102,6 +103,14 @@ def _result(finding: Finding, rule: int, fingerprint: str | None, places: Places
     if finding.claim:
         claim = finding.claim
         result["properties"]["claim"] = {"probe": claim.probe, "kind": claim.kind, "subjects": list(claim.subjects)}
+    if verdict is not None:
+        result["properties"] |= {
+            "verdict": verdict.outcome.value,
+            "verdictReason": verdict.reason,
+            "evidence": [each.text for each in verdict.evidence],
+            "driver": verdict.driver,
+            "device": verdict.device,
+        }
     if finding.fix and finding.fix.edits and finding.fix.safety is not Safety.NONE:
         result["fixes"] = [_fix(finding.fix, places)]
     return result

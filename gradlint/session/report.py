@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gradlint.core import Finding, Severity
+from gradlint.core import Finding, Severity, Verdict
 from gradlint.survey.discover import Note
 from gradlint.survey.source import SourceFile
 
@@ -29,6 +29,7 @@ class Report:
     each fixed file (a notebook's JSON). After fixes were written, ``findings`` is what is left; after a mere diff, what was.
     ``stale``: baseline entries that match nothing any more, in words.
     ``root``: the project root, absolute. ``cached``: the result came from the cache.
+    ``verdicts``: what running the code said of the findings' claims; empty unless it was run.
     """
 
     findings: tuple[Finding, ...]
@@ -44,6 +45,7 @@ class Report:
     changed: Mapping[str, str] = field(default_factory=dict)
     stale: tuple[str, ...] = ()
     cached: bool = False
+    verdicts: Mapping[Finding, Verdict] = field(default_factory=dict)
 
     @property
     def counts(self) -> Mapping[str, int]:
