@@ -173,7 +173,7 @@ def test_a_folder_is_its_own_project(tmp_path: Path) -> None:
 
 def test_a_folder_in_a_package_brings_the_package(tmp_path: Path) -> None:
     tree(tmp_path, "src/pkg/__init__.py", "src/pkg/sub/__init__.py", "src/pkg/sub/a.py", "src/pkg/b.py", "src/other.py", "c.py")
-    assert context(tmp_path, "src/pkg/sub") == ["src/other.py", "src/pkg/__init__.py", "src/pkg/b.py"]
+    assert context(tmp_path, "src/pkg/sub") == ["src/pkg/__init__.py", "src/pkg/b.py"]
 
 
 def test_a_file_brings_its_project(tmp_path: Path) -> None:

@@ -168,6 +168,12 @@ def source_root(folder: Path) -> Path:
     return folder
 
 
+def top_package(folder: Path) -> Path:
+    """The outermost package that a folder belongs to; the folder itself where it is none or the outermost."""
+    root = source_root(folder)
+    return folder if root == folder else root / folder.relative_to(root).parts[0]
+
+
 def project_root(paths: Sequence[Path], *, isolated: bool = False) -> Path:
     """The project's folder for paths given together.
 
@@ -241,7 +247,7 @@ def common_folder(paths: Sequence[Path]) -> Path:
 
 def _context_folders(named: Sequence[Path], isolated: bool) -> list[Path]:
     """The folders that hold the projects of the named files and folders, none within another."""
-    found = {source_root(path) for path in named if is_folder(path)}
+    found = {top_package(path) for path in named if is_folder(path)}
     for folder in {path.parent for path in named if not is_folder(path)}:
         found.add(project_root([folder], isolated=isolated))
     return [folder for folder in sorted(found) if not any(other in folder.parents for other in found)]
