@@ -102,7 +102,7 @@ def _run(options: argparse.Namespace, given: Input, config: Config) -> int:
     if fixing and given.stdin:
         write(_fixed_text(report, given))
     if not options.fix_only:
-        _emit(options, config, report, sys.stderr if fixing and given.stdin else sys.stdout)
+        emit(options, config, report, sys.stderr if fixing and given.stdin else sys.stdout)
     if fixing:
         _tell_fixed(report, options, "fixed")
     if failed:
@@ -144,7 +144,7 @@ def _command_hint(path: str) -> str:
 # Output --------------------------------------------------------------------------------------------------------------
 
 
-def _emit(options: argparse.Namespace, config: Config, report: Report, stream: TextIO) -> None:
+def emit(options: argparse.Namespace, config: Config, report: Report, stream: TextIO) -> None:
     """Write the findings, and for people a summary on stderr."""
     chosen = config.output_format
     if chosen is None:

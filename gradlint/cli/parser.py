@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NoReturn
 
@@ -13,6 +13,8 @@ from gradlint.reporters import FORMATS
 
 COMMANDS = {
     "check": "check files and folders (this is what happens without a command)",
+    "verify": "check, then run the code: which findings are true?",
+    "trace": "run a script for a few steps and show where gradient stops",
     "rule": "explain a rule",
     "config": "list the settings, or explain one",
     "baseline": "accept what is found now (write), or drop what is no longer found (prune)",
@@ -45,7 +47,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options, unknown = parser.parse_known_intermixed_args(words)
     if unknown:
         raise UsageError(_unknown(unknown[0], parser))
-    if literal:
+    if command == "trace":
+        options.arguments = literal
+    elif literal:
         options.paths = [*getattr(options, "paths", ()), *literal]
     options.command = command or "check"
     return options
@@ -69,6 +73,19 @@ def _unknown(argument: str, parser: argparse.ArgumentParser) -> str:
 
 def _words(text: str) -> list[str]:
     return [word for word in text.replace(",", " ").split() if word]
+
+
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(0)
+        if not 0 < value < 1e9:
+            raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+        return value
+
+    return number
 
 
 def _jobs(text: str) -> int:
@@ -228,6 +245,69 @@ def _check() -> argparse.ArgumentParser:
     return parser
 
 
+def _running(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "running code", "User code runs in worker processes, without network, in a scratch layer."
+    )
+    group.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto leaves it to the program; cpu hides all GPUs"
+    )
+    group.add_argument("--timeout", type=_positive(float), metavar="SECONDS", default=60.0, help="time a program gets (60)")
+    group.add_argument("--steps", type=_positive(int), metavar="N", default=12, help="optimizer steps to watch (12)")
+    group.add_argument("--memory", type=_positive(float), metavar="GIB", help="memory a program gets (3/4 of the machine's)")
+
+
+def _verify() -> argparse.ArgumentParser:
+    parser = _new(
+        "verify",
+        "Checks, then runs the programs that were flagged and says of each finding whether it is confirmed, refuted or\n"
+        "inconclusive. Runs your code. Needs PyTorch in the same environment.",
+        "exit codes: 0 nothing that counts, 1 findings that count (see --fail-on), 2 something went wrong",
+    )
+    parser.usage = "gradlint verify [OPTIONS] [PATH ...]"
+    _files(parser)
+    _selection(parser)
+    _running(parser)
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--only",
+        action="extend",
+        type=_words,
+        metavar="VERDICTS",
+        help="show only findings that are confirmed, refuted or inconclusive (several by commas)",
+    )
+    group.add_argument(
+        "--fail-on",
+        choices=("confirmed", "unrefuted", "any", "never"),
+        default="confirmed",
+        help="leave with 1 when a shown finding is confirmed (default), is not refuted, is there at all, or never",
+    )
+    group.add_argument("--output-format", choices=FORMATS, metavar="FORMAT", help=f"{', '.join(FORMATS)} (default: full)")
+    group.add_argument("--output-file", "-o", metavar="FILE", help="write the findings to this file")
+    group.add_argument("--baseline", metavar="FILE", help="leave out the findings that this file accepts")
+    _settings(parser)
+    _general(parser)
+    return parser
+
+
+def _trace() -> argparse.ArgumentParser:
+    parser = _new(
+        "trace",
+        "Runs a script until it has taken some optimizer steps, and shows what trained, what did not, and which lines cut the\n"
+        "gradient off, whether or not the static analysis saw them.",
+        "exit codes: 0 everything that should train got gradient, 1 something did not, 2 something went wrong",
+    )
+    parser.usage = "gradlint trace [OPTIONS] SCRIPT [-- ARGUMENTS]"
+    parser.add_argument("script", metavar="SCRIPT", help="the program to run")
+    _running(parser)
+    group = parser.add_argument_group("output")
+    group.add_argument("--output-format", choices=("text", "json"), default="text", help="default: text")
+    group.add_argument("--exit-zero", action="store_true", help="leave with 0 whatever was found")
+    _settings(parser)
+    _general(parser)
+    return parser
+
+
 def _rule() -> argparse.ArgumentParser:
     parser = _new("rule", "Shows a rule's page: what it finds, why that is bad, examples, and when it stays silent.")
     parser.usage = "gradlint rule [RULE] [OPTIONS]"
@@ -273,4 +353,12 @@ def _clean() -> argparse.ArgumentParser:
     return parser
 
 
-_PARSERS = {"check": _check, "rule": _rule, "config": _config, "baseline": _baseline, "clean": _clean}
+_PARSERS = {
+    "check": _check,
+    "verify": _verify,
+    "trace": _trace,
+    "rule": _rule,
+    "config": _config,
+    "baseline": _baseline,
+    "clean": _clean,
+}

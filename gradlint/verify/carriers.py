@@ -258,7 +258,20 @@ def follow_numpy() -> None:
     if numpy is None or getattr(numpy, ATTRIBUTE, False):
         return
     setattr(numpy, ATTRIBUTE, True)
-    for name in ("array", "asarray", "ascontiguousarray", "mean", "sum", "average", "median", "std", "var", "prod", "max", "min"):
+    for name in (
+        "array",
+        "asarray",
+        "ascontiguousarray",
+        "mean",
+        "sum",
+        "average",
+        "median",
+        "std",
+        "var",
+        "prod",
+        "max",
+        "min",
+    ):
         setattr(numpy, name, _remembering(getattr(numpy, name), name in _LINEAR or "array" in name))
 
 
@@ -277,5 +290,3 @@ def _remembering(function: Any, linear: bool) -> Any:
         return _carried(result, merge(marks, terms=linear)) if marks else result
 
     return remembering
-
-

@@ -130,9 +130,7 @@ class _Rewriter(ast.NodeTransformer):
                     name,
                 )
             case ast.Call(func=ast.Attribute(attr=word) | ast.Name(id=word), args=[_, *_]) if word in _CONSTRUCTORS:
-                return ast.copy_location(
-                    ast.Call(_name(LEGACY, node), [node.func, *node.args], node.keywords), node
-                )
+                return ast.copy_location(ast.Call(_name(LEGACY, node), [node.func, *node.args], node.keywords), node)
         return node
 
 

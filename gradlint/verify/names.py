@@ -101,8 +101,7 @@ def matches(subject: str, name: str) -> bool:
     """
     wanted, parts = subject.split("."), name.split(".")
     return any(
-        all(a in ("?", b) for a, b in zip(wanted, parts[start:], strict=False))
-        for start in range(len(parts) - len(wanted) + 1)
+        all(a in ("?", b) for a, b in zip(wanted, parts[start:], strict=False)) for start in range(len(parts) - len(wanted) + 1)
     )
 
 

@@ -74,9 +74,7 @@ class Places:
                 islice(code.co_positions(), max(instruction, 0) // 2, None), (None, None, None, None)
             )
             line = line or code.co_firstlineno
-            found = Place(
-                code.co_filename, line, (column or 0) + 1, end_line or line, (end_column or 0) + 1, code.co_qualname
-            )
+            found = Place(code.co_filename, line, (column or 0) + 1, end_line or line, (end_column or 0) + 1, code.co_qualname)
             self._places[key] = found
         return found
 

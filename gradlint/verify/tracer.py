@@ -46,7 +46,9 @@ _UNARY = frozenset(
     "__getitem__ select index_select narrow unbind expand expand_as view_as reshape_as permute transpose t requires_grad_ "
     "nan_to_num detach detach_ data item tolist numpy __float__ tensor as_tensor asarray from_numpy all_reduce alias".split()
 )
-_PRODUCTS = frozenset("mul mul_ multiply __mul__ __rmul__ __imul__ div div_ divide true_divide __truediv__ __div__ __itruediv__ lerp".split())
+_PRODUCTS = frozenset(
+    "mul mul_ multiply __mul__ __rmul__ __imul__ div div_ divide true_divide __truediv__ __div__ __itruediv__ lerp".split()
+)
 _PAIRWISE = frozenset("broadcast_tensors meshgrid atleast_1d atleast_2d atleast_3d".split())
 _QUIET = frozenset(
     "size dim numel stride is_contiguous storage_offset is_floating_point is_complex element_size type_as_ data_ptr is_same_size "
@@ -235,7 +237,9 @@ class Tracer(TorchFunctionMode):
         else:
             incoming = merge(marks, apart, scalars)
         if name in _PAIRWISE:
-            for given, tensor in zip(args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args, _tensors(result), strict=False):
+            for given, tensor in zip(
+                args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args, _tensors(result), strict=False
+            ):
                 self.put(tensor, self.mark(given) if isinstance(given, torch.Tensor) else None)
             return
         if name in ("__setitem__", "index_put_", "masked_fill_", "scatter_", "scatter_add_", "index_add_", "index_copy_"):
@@ -272,6 +276,8 @@ class Tracer(TorchFunctionMode):
             cuts = 0
             for region in self.regions:
                 cuts |= self._pass(self.trace.cut(region.kind, region.api, region.place), incoming)
+            if name in _EXPLICIT or name in _ZERO:  # it would cut without the region too
+                cuts |= self._pass(self.trace.cut(_KINDS.get(name, "zero"), name, self.places.here(_outer())), incoming)
             return incoming.severed(cuts)
         if not incoming.live and name not in _EXPLICIT and name not in _ZERO:
             return incoming
@@ -538,6 +544,7 @@ _KINDS = {
     "apply": "function",
     "checkpoint": "checkpoint",
 }
+
 
 def requires_grad(tensor: Any) -> bool:
     """Whether a tensor requires grad; a view that autograd refuses to speak of does not."""

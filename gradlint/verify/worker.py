@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
+import tempfile
 import time
 import traceback
 import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from gradlint.core import Claim, Span
 from gradlint.core.verdict import Verdict
-from gradlint.verify import instrument
+from gradlint.verify import confine, instrument
 from gradlint.verify.instrument import Asked, Hooks
 from gradlint.verify.places import Places
 from gradlint.verify.probes import judge
@@ -30,7 +33,8 @@ class Job:
 
     ``kind``: ``script``, ``config`` or ``auto``.  ``file``: absolute path.  ``roots``: the user's folders, absolute.
     ``shown``: how paths are shown, by absolute path.  ``steps``: optimizer steps to see after the last claim's line was reached.
-    ``seconds``: when to stop and judge what was seen.
+    ``seconds``: when to stop and judge what was seen.  ``text``: the program's text where it is not
+    the file's (a notebook's).  ``package``: the package that the file belongs to.
     """
 
     kind: str
@@ -42,6 +46,8 @@ class Job:
     steps: int = 12
     seconds: float = 60.0
     seed: int = 0
+    text: str | None = None
+    package: str = ""
 
 
 class Session:
@@ -96,13 +102,14 @@ class Session:
         module.__dict__["__builtins__"] = __builtins__
         sys.modules["__main__"] = module
         sys.argv = [file, *self.job.arguments]
-        sys.path[:0] = [os.path.dirname(file)]  # noqa: PTH120 - a string is what is needed
         asked = [each for each in self.job.claims if each.claim.site.file == file]
         ending = Ending()
         torch.manual_seed(self.job.seed)
         try:
-            with open(file, "rb") as stream:  # noqa: PTH123
-                code = instrument.compile_source(stream.read(), file, asked)
+            if self.job.package:
+                __import__(self.job.package)
+                module.__package__ = self.job.package
+            code = instrument.compile_source(self.job.text or Path(file).read_bytes(), file, asked)
             with self.recorder.tracer:
                 exec(code, module.__dict__)
         except Stop:
@@ -153,20 +160,75 @@ class Session:
             self.deliver(verdicts, ending)
 
 
+def perform(row: Mapping[str, Any], folder: str, scratch: str, answer: int) -> None:
+    """Carry out a job given as plain data, in a confined process, and write the answer to a pipe.
+
+    ``folder``: where to run.  ``scratch``: where temporary files go.
+    """
+    writable = [folder, scratch, "/dev/shm"]
+    if os.path.commonpath([folder, scratch]) != scratch:
+        writable += row["layers"]
+    temporary = os.path.join(scratch, "tmp")
+    os.makedirs(temporary, exist_ok=True)
+    os.environ.update(confine.OFFLINE)
+    os.environ.update(
+        TMPDIR=temporary,
+        MPLCONFIGDIR=temporary,
+        TRITON_CACHE_DIR=temporary,
+        TORCHINDUCTOR_CACHE_DIR=temporary,
+        OMP_NUM_THREADS="1",
+    )
+    tempfile.tempdir = None
+    if row["device"] == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.chdir(folder)
+    sys.dont_write_bytecode = True
+    sys.path[:] = [path for path in sys.path if path not in ("", os.getcwd())]
+    sys.path[:0] = [path for path in row["path"] if path not in sys.path]
+    confine.limit(int(row["memory"]), float(row["seconds"]) + 60)
+    guard = confine.Guard(writable)
+
+    def deliver(verdicts: dict[int, Verdict], ending: Ending) -> None:
+        _send(
+            answer,
+            {
+                "verdicts": {number: verdict_row(verdict) for number, verdict in verdicts.items()},
+                "ending": {"kind": ending.kind, "text": ending.text},
+                "asked": guard.asked[:8],
+                "denied": guard.denied[:8],
+            },
+        )
+
+    claims = tuple(Asked(number, claim_from(claim)) for number, claim in enumerate(row["claims"]))
+    job = Job(
+        row["kind"],
+        row["file"],
+        tuple(row["roots"]),
+        claims,
+        tuple(row["arguments"]),
+        row["shown"],
+        int(row["steps"]),
+        float(row["seconds"]),
+        int(row["seed"]),
+        row["text"],
+        row["package"],
+    )
+    session = Session(job, deliver)
+    session.install()
+    guard.install()
+    session.run_script()
+
+
+def _send(descriptor: int, answer: Mapping[str, Any]) -> None:
+    data = json.dumps(answer).encode() + b"\n"
+    while data:
+        data = data[os.write(descriptor, data) :]
+    os.close(descriptor)
+
+
 def claim_from(row: Mapping[str, Any]) -> Claim:
     """A claim from plain data."""
     return Claim(row["probe"], row["kind"], tuple(row["subjects"]), Span(*row["site"]))
-
-
-def claim_row(claim: Claim) -> dict[str, Any]:
-    """A claim as plain data."""
-    site = claim.site
-    return {
-        "probe": claim.probe,
-        "kind": claim.kind,
-        "subjects": list(claim.subjects),
-        "site": [site.file, site.line, site.column, site.end_line, site.end_column],
-    }
 
 
 def verdict_row(verdict: Verdict) -> dict[str, Any]:

@@ -155,7 +155,9 @@ def _early(asked: Asked, flow: _Flow) -> Verdict | None:
             return run.unreached()
         if not recorder.gradients:
             return run.inconclusive(f"The line ran, but no backward did{run.how_it_ended()}")
-        return run.refuted(f"The line ran {_often(recorder.reached[asked.number])}, and nothing that gradient flows through was cut")
+        return run.refuted(
+            f"The line ran {_often(recorder.reached[asked.number])}, and nothing that gradient flows through was cut"
+        )
     if not recorder.backwards:
         return run.inconclusive(f"The line ran, but no backward did{run.how_it_ended()}", flow.line())
     if not flow.targets:
@@ -182,7 +184,9 @@ def _otherwise(flow: _Flow) -> Verdict:
     if not reaching and any(cut.kind == "python" for cut in flow.cuts):
         return run.inconclusive("The value leaves PyTorch here and was not seen to come back into a loss", flow.line())
     return run.refuted(
-        "All that is cut off here gets gradient by another way" if reaching else "No loss depends on the value that is cut here",
+        "All that is cut off here gets gradient by another way"
+        if reaching
+        else "No loss depends on the value that is cut here",
         run.tell(run.leaves(flow.targets), "gradient arrives"),
         flow.line(),
     )

@@ -72,7 +72,8 @@ def moves_though_frozen(asked: Asked, run: Run) -> Verdict:
     if moved:
         largest = max(run.recorder.moved[id(tensor)][1] for tensor in moved)
         return run.confirmed(
-            "Optimizer steps change what is frozen here", run.tell(moved, f"moved by up to {largest:.3g} in a step though frozen")
+            "Optimizer steps change what is frozen here",
+            run.tell(moved, f"moved by up to {largest:.3g} in a step though frozen"),
         )
     return run.refuted(f"What is frozen here did not move in {run.steps()}", run.tell(found, "unchanged by each step"))
 
