@@ -76,7 +76,11 @@ def from_exception(stage: str, error: BaseException) -> Failure:
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
-        if code.co_filename != __file__ and "/gradlint/verify/" not in code.co_filename.replace("\\", "/") and code.co_filename != "<drive>":
+        if (
+            code.co_filename != __file__
+            and "/gradlint/verify/" not in code.co_filename.replace("\\", "/")
+            and code.co_filename != "<drive>"
+        ):
             frames.append(
                 Frame(
                     code.co_filename,
@@ -132,8 +136,15 @@ def _clashes(frame: Frame) -> Iterator[Clash]:
                 yield from _compared(statement.test, not inside, frame)
                 break
     else:
-        for node in ast.walk(last) if not isinstance(last, ast.FunctionDef | ast.ClassDef | ast.For | ast.While | ast.With) else ():
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in {"_assert", "check_argument"} and node.args:
+        for node in (
+            ast.walk(last) if not isinstance(last, ast.FunctionDef | ast.ClassDef | ast.For | ast.While | ast.With) else ()
+        ):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in {"_assert", "check_argument"}
+                and node.args
+            ):
                 yield from _compared(node.args[0], True, frame)
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"_assert"} and node.args:
                 yield from _compared(node.args[0], True, frame)
@@ -200,6 +211,8 @@ def _value(node: ast.expr, frame: Frame) -> Any:
 def _names(node: ast.AST) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys(
-            item.id if isinstance(item, ast.Name) else item.attr for item in ast.walk(node) if isinstance(item, ast.Name | ast.Attribute)
+            item.id if isinstance(item, ast.Name) else item.attr
+            for item in ast.walk(node)
+            if isinstance(item, ast.Name | ast.Attribute)
         )
     )

@@ -30,44 +30,76 @@ _W = str(WIDTH)
 
 # Names of constructor parameters, the first pattern that matches whole wins. Values are expressions, the likeliest first.
 _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (r"(num|n|nb)_?(attention_|attn_|kv_|query_)?heads?|heads?|nheads?|nhead|(attn|attention)_heads|.*_num_heads", ("4", "1", "8")),
+    (
+        r"(num|n|nb)_?(attention_|attn_|kv_|query_)?heads?|heads?|nheads?|nhead|(attn|attention)_heads|.*_num_heads",
+        ("4", "1", "8"),
+    ),
     (r"(dim|d)_?(per_)?head|head_?(dim|size|width|channels?)|attention_head_dim|d_[kvq]|dim_(k|v|key|value)", ("8", _W)),
     (r"kernel_?(size|width)?s?|ks|k|filter_size|.*_kernel(_size)?", ("3", "(3, 3)", "1", "[3, 3]")),
     (r"padding|pad|p", ("1", "0", "(1, 1)", "0.5")),
     (r"strides?|s|dilations?|groups?|g|cardinality|.*_stride|.*_groups", ("1", "2", "[1, 1]", "(1, 1)")),
-    (r"(down|up)?_?scale(_factor)?|upscale(_factor)?|downsample(_factor)?|scales?|r|factor|.*_factor|upscale", ("2", "1", "0.5")),
+    (
+        r"(down|up)?_?scale(_factor)?|upscale(_factor)?|downsample(_factor)?|scales?|r|factor|.*_factor|upscale",
+        ("2", "1", "0.5"),
+    ),
     (r"window(_?size)?|ws|.*window_size", ("4", "(4, 4)", "8")),
     (r"patch_?size|.*patch_size", ("4", "(4, 4)", "8")),
-    (r"(img|image|input|in)_?(size|resolution|res|shape|dims?_hw)|resolution|feat(ure)?_?size|fmap_size|spatial_(size|shape|dims)",
-     ("16", "(16, 16)", "32", "(32, 32)", "[16, 16]", "(3, 32, 32)", "32")),
+    (
+        r"(img|image|input|in)_?(size|resolution|res|shape|dims?_hw)|resolution|feat(ure)?_?size|fmap_size|spatial_(size|shape|dims)",
+        ("16", "(16, 16)", "32", "(32, 32)", "[16, 16]", "(3, 32, 32)", "32"),
+    ),
     (r"(grid|token|map|pool|output|out|target)_?(size|shape|hw|resolution)|size|hw|input_hw", ("4", "(4, 4)", "(16, 16)", _W)),
     (r"(h|height|w|width)_?(in|out|size)?|img_[hw]|image_(height|width)", ("16", _W)),
-    (r"depths|blocks|layers|num_blocks|num_layers_list|stages|layer_sizes?|block_?(counts?|nums?)|n_blocks",
-     ("[2, 2, 2, 2]", "2", "[1, 1, 1, 1]", "[1, 1]", "(2, 2)")),
-    (r"(num|n|nb|no)_?(hidden_|encoder_|decoder_|res_|residual_|transformer_|conv_|rnn_)?(layers?|blocks?|stages?|levels?|convs?|units?|cells?)"
-     r"|depth|n?_?layers?|repeats?|nl|num_(modules|stacks|steps|iters|iterations|scales|flows|hiddens_layers)|n_(steps|flows|iter)",
-     ("2", "1", "4", "[2, 2]")),
-    (r"(num|n)_?(classes|class|labels|actions|outputs|categories|tags|targets)|classes|n?class|nc|num_cls|ncls|nclass|n_out|out|action_(dim|size)|numclass|labels",
-     ("10", "2", _W)),
-    (r"vocab(ulary)?_?(size|len)?|.*vocab(_size)?|num_embeddings|n_(vocab|tokens?|words|items|users|emb|e|codes)|num_(tokens?|words|items|users|codes|entities|embeds?)|ntokens?|vocabsize|codebook_size|dictionary_size|(input|output|src|trg|tgt)_vocab.*",
-     ("50", "64")),
-    (r"max_?(seq_?)?(len(gth)?|positions?|seq|length_seq|tokens|size|t)|seq_?(len(gth)?|size)|sequence_length|block_size|context_?(length|size|window|len)"
-     r"|n_(positions|ctx|seq)|num_(positions|patches|frames|queries|points|nodes|query)|.*(seq_len|max_len|max_length|block_size|sequence_length)|length|input_length|window_len|horizon|pred_len|T|L|num_?samples|time_?steps",
-     ("16", "64", "4")),
-    (r".*drop(_?out|_?path)?(_?(rate|prob|p|ratio))?|.*_dropout|.*(drop|dropout)_(rate|prob|p)|dropout_?p|pdrop|survival_prob|keep_prob", ("0.0", "0.1", "0")),
+    (
+        r"depths|blocks|layers|num_blocks|num_layers_list|stages|layer_sizes?|block_?(counts?|nums?)|n_blocks",
+        ("[2, 2, 2, 2]", "2", "[1, 1, 1, 1]", "[1, 1]", "(2, 2)"),
+    ),
+    (
+        r"(num|n|nb|no)_?(hidden_|encoder_|decoder_|res_|residual_|transformer_|conv_|rnn_)?(layers?|blocks?|stages?|levels?|convs?|units?|cells?)"
+        r"|depth|n?_?layers?|repeats?|nl|num_(modules|stacks|steps|iters|iterations|scales|flows|hiddens_layers)|n_(steps|flows|iter)",
+        ("2", "1", "4", "[2, 2]"),
+    ),
+    (
+        r"(num|n)_?(classes|class|labels|actions|outputs|categories|tags|targets)|classes|n?class|nc|num_cls|ncls|nclass|n_out|out|action_(dim|size)|numclass|labels",
+        ("10", "2", _W),
+    ),
+    (
+        r"vocab(ulary)?_?(size|len)?|.*vocab(_size)?|num_embeddings|n_(vocab|tokens?|words|items|users|emb|e|codes)|num_(tokens?|words|items|users|codes|entities|embeds?)|ntokens?|vocabsize|codebook_size|dictionary_size|(input|output|src|trg|tgt)_vocab.*",
+        ("50", "64"),
+    ),
+    (
+        r"max_?(seq_?)?(len(gth)?|positions?|seq|length_seq|tokens|size|t)|seq_?(len(gth)?|size)|sequence_length|block_size|context_?(length|size|window|len)"
+        r"|n_(positions|ctx|seq)|num_(positions|patches|frames|queries|points|nodes|query)|.*(seq_len|max_len|max_length|block_size|sequence_length)|length|input_length|window_len|horizon|pred_len|T|L|num_?samples|time_?steps",
+        ("16", "64", "4"),
+    ),
+    (
+        r".*drop(_?out|_?path)?(_?(rate|prob|p|ratio))?|.*_dropout|.*(drop|dropout)_(rate|prob|p)|dropout_?p|pdrop|survival_prob|keep_prob",
+        ("0.0", "0.1", "0"),
+    ),
     (r"eps(ilon)?|.*_eps(ilon)?|tol(erance)?|.*init_values?|layer_scale.*|init_scale", ("1e-05", "1e-6")),
     (r"momentum|decay|ema_decay|rho|.*_decay|m|beta_?[12]?|discount|tau", ("0.9", "0.1", "0.5")),
-    (r"(mlp|expansion|expand|hidden|ffn?|rd|squeeze|reduction|se|compress(ion)?|bottleneck|growth|exp|dim|channel|width|depth|ratio).*_?(ratio|factor|mult(iplier)?|multiple)"
-     r"|expansion|mult|expand|ratio|multiplier|growth_rate|growth|expand_ratio|t", ("2", "2.0", "1", "0.5")),
+    (
+        r"(mlp|expansion|expand|hidden|ffn?|rd|squeeze|reduction|se|compress(ion)?|bottleneck|growth|exp|dim|channel|width|depth|ratio).*_?(ratio|factor|mult(iplier)?|multiple)"
+        r"|expansion|mult|expand|ratio|multiplier|growth_rate|growth|expand_ratio|t",
+        ("2", "2.0", "1", "0.5"),
+    ),
     (r"reduction(_ratio)?|squeeze|rd_ratio|r_ratio|reduce", ("4", "'mean'", "2", "1")),
-    (r"temperature|temp|lambda_?.*|lamb?d?a?|alpha.*|gamma.*|scale|margin|weight|.*_weight|sigma.*|std|stddev|lr|learning_rate|threshold|thresh|slope|negative_slope|kappa|delta|theta|coeff?|.*_scale|.*_coeff?|value|theta0|min_.*|smooth(ing)?|label_smoothing",
-     ("0.5", "1.0", "2")),
-    (r"(use|is|with|has|do|add|apply|return|enable|learn|should|no|share|include|concat|norm|normalize|output)_.*|bias|.*_bias|affine|bidirectional|causal|residual|inplace|training|train|pretrained|verbose|.*_first|debug|shortcut|last|first|bn|use.*|flag|trainable|freeze|cls_token|downsampling|upsampling|upsample|downsample|transpose|relu|skip",
-     ("False", "True")),
-    (r"act(ivation)?(_?(fn|func(tion)?|layer|cls|type|class|name|mode))?|nonlinear(ity)?|non_linearity|hidden_act|.*_activation|.*_act(_layer|_fn)?",
-     ("nn.ReLU", "nn.ReLU()", "'relu'", "torch.nn.functional.relu", "'gelu'")),
-    (r"norm(alization)?(_?(fn|func|layer|cls|type|class|name|mode))?|.*_norm(_layer|_type)?|bn_layer|norm_.*",
-     ("nn.BatchNorm2d", "nn.LayerNorm", "'batch'", "'layer'", "nn.Identity", "nn.BatchNorm1d", "'bn'", "'none'", "None")),
+    (
+        r"temperature|temp|lambda_?.*|lamb?d?a?|alpha.*|gamma.*|scale|margin|weight|.*_weight|sigma.*|std|stddev|lr|learning_rate|threshold|thresh|slope|negative_slope|kappa|delta|theta|coeff?|.*_scale|.*_coeff?|value|theta0|min_.*|smooth(ing)?|label_smoothing",
+        ("0.5", "1.0", "2"),
+    ),
+    (
+        r"(use|is|with|has|do|add|apply|return|enable|learn|should|no|share|include|concat|norm|normalize|output)_.*|bias|.*_bias|affine|bidirectional|causal|residual|inplace|training|train|pretrained|verbose|.*_first|debug|shortcut|last|first|bn|use.*|flag|trainable|freeze|cls_token|downsampling|upsampling|upsample|downsample|transpose|relu|skip",
+        ("False", "True"),
+    ),
+    (
+        r"act(ivation)?(_?(fn|func(tion)?|layer|cls|type|class|name|mode))?|nonlinear(ity)?|non_linearity|hidden_act|.*_activation|.*_act(_layer|_fn)?",
+        ("nn.ReLU", "nn.ReLU()", "'relu'", "torch.nn.functional.relu", "'gelu'"),
+    ),
+    (
+        r"norm(alization)?(_?(fn|func|layer|cls|type|class|name|mode))?|.*_norm(_layer|_type)?|bn_layer|norm_.*",
+        ("nn.BatchNorm2d", "nn.LayerNorm", "'batch'", "'layer'", "nn.Identity", "nn.BatchNorm1d", "'bn'", "'none'", "None"),
+    ),
     (r"conv(_?(layer|cls|op|type|class))?|conv_.*|default_conv", ("nn.Conv2d", "nn.Conv1d")),
     (r"rnn_?type|rnn_cell|cell_type", ("'LSTM'", "'GRU'", "nn.LSTM", "'lstm'", "'gru'")),
     (r"linear(_layer|_cls)?|.*linear_layer", ("nn.Linear",)),
@@ -75,13 +107,23 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"downsample(_layer)?|shortcut(_layer)?", ("None", "False")),
     (r"device|dev|.*_device", ("torch.device('cpu')", "'cpu'")),
     (r"dtype|.*_dtype", ("torch.float32",)),
-    (r"(seed|idx|index|.*_id|.*_idx|.*_index|rank|level|layer_(num|number|idx|id)|stage|i|pos|start|offset|block_index)", ("0", "1")),
+    (
+        r"(seed|idx|index|.*_id|.*_idx|.*_index|rank|level|layer_(num|number|idx|id)|stage|i|pos|start|offset|block_index)",
+        ("0", "1"),
+    ),
     (r"path|.*_path|.*_dir|.*_file|filename|checkpoint|weights|.*weights?_path|ckpt|save_.*|load_.*", ("None", "''")),
-    (r"name|.*_name|mode|type|kind|.*_type|.*_mode|variant|arch|version|method|task|strategy|style|.*version", ("''", "'default'", "'base'")),
-    (r"(in|inp|input|img|image|im|num|n|color)_?(ch|chan|chans|channel|channels|chs|c)|in_?(c|ch|chns|planes|dim|dims|features|feats|size|filters)|nin|inp|cin|c_?in|num_input.*|ninput|input_(dim|size|nc|features|channels|c)",
-     (_W, "3", "1", f"[{_W}, {_W}]", f"[{_W}, {_W}, {_W}, {_W}]")),
-    (r"dims|channels|chs|widths|hidden_(dims|sizes|channels|units|features)|.*(channels|dims|sizes|planes|filters|features|widths|units|chs|chans)_?list|embed_dims|num_features|filters|features|num_filters|num_channels|planes_list|sizes|layer_dims|units|.*_(dims|widths|sizes)|num_chs|feature_dims|nodes|nb_filter",
-     (_W, f"[{_W}, {_W}]", f"[{_W}, {_W}, {_W}, {_W}]", f"({_W}, {_W})", f"[{_W}, {_W}, {_W}]")),
+    (
+        r"name|.*_name|mode|type|kind|.*_type|.*_mode|variant|arch|version|method|task|strategy|style|.*version",
+        ("''", "'default'", "'base'"),
+    ),
+    (
+        r"(in|inp|input|img|image|im|num|n|color)_?(ch|chan|chans|channel|channels|chs|c)|in_?(c|ch|chns|planes|dim|dims|features|feats|size|filters)|nin|inp|cin|c_?in|num_input.*|ninput|input_(dim|size|nc|features|channels|c)",
+        (_W, "3", "1", f"[{_W}, {_W}]", f"[{_W}, {_W}, {_W}, {_W}]"),
+    ),
+    (
+        r"dims|channels|chs|widths|hidden_(dims|sizes|channels|units|features)|.*(channels|dims|sizes|planes|filters|features|widths|units|chs|chans)_?list|embed_dims|num_features|filters|features|num_filters|num_channels|planes_list|sizes|layer_dims|units|.*_(dims|widths|sizes)|num_chs|feature_dims|nodes|nb_filter",
+        (_W, f"[{_W}, {_W}]", f"[{_W}, {_W}, {_W}, {_W}]", f"({_W}, {_W})", f"[{_W}, {_W}, {_W}]"),
+    ),
 )
 _COMPILED = tuple((re.compile(pattern, re.IGNORECASE), values) for pattern, values in _NAMES)
 _MODULE = re.compile(
@@ -90,7 +132,10 @@ _MODULE = re.compile(
     r"online|target|submodule|unet|vae|classifier|main|submodel|blk|denoise_fn|core|backend|feature_extractor|(en|de)coder_layer|lm|op|g|f)(_?(net|model|module))?",
     re.IGNORECASE,
 )
-_CONFIG = re.compile(r"(.*_)?(config|cfg|conf|args|opts?|hparams|hps?|params|options|settings|hyper_?params|configuration|flags)(_.*)?", re.IGNORECASE)
+_CONFIG = re.compile(
+    r"(.*_)?(config|cfg|conf|args|opts?|hparams|hps?|params|options|settings|hyper_?params|configuration|flags)(_.*)?",
+    re.IGNORECASE,
+)
 _BLOCK = re.compile(r"(.*_)?(block|bottleneck|layer|cell|unit)(_?(type|cls|class|fn|layer))?s?", re.IGNORECASE)
 
 _MODULES = (
@@ -127,7 +172,14 @@ def annotations_of(function: Any) -> dict[str, Any]:
 
 def _words(text: str) -> Any:
     """A stand-in for an annotation that does not evaluate."""
-    for word, kind in (("Tensor", torch.Tensor), ("int", int), ("float", float), ("bool", bool), ("str", str), ("Module", nn.Module)):
+    for word, kind in (
+        ("Tensor", torch.Tensor),
+        ("int", int),
+        ("float", float),
+        ("bool", bool),
+        ("str", str),
+        ("Module", nn.Module),
+    ):
         if re.search(rf"\b{word}\b", text):
             return kind
     return inspect.Parameter.empty
@@ -235,7 +287,11 @@ class Guesser:
             return [Source("torch.float32")]
         if annotation is torch.Tensor or annotation is nn.Parameter:
             return [Tensor((WIDTH,)), Tensor((WIDTH, WIDTH)), Tensor((3,)), Source("torch.tensor(0.5)")]
-        if origin in {list, collections.abc.Sequence, collections.abc.Iterable, set} or annotation in {list, collections.abc.Sequence, collections.abc.Iterable}:
+        if origin in {list, collections.abc.Sequence, collections.abc.Iterable, set} or annotation in {
+            list,
+            collections.abc.Sequence,
+            collections.abc.Iterable,
+        }:
             kind = "list"
             parts = again(arguments[0]) if arguments else [spec for spec in named if _type_of(spec) is int] or [Source(_W)]
             whole = [spec for spec in named if _type_of(spec) is list]
@@ -261,7 +317,13 @@ class Guesser:
         return []
 
     def _classes(self, kind: Any, name: str, named: list[Spec], home: types.ModuleType | None) -> list[Spec]:
-        usual: list[Spec] = [spec for spec in named if isinstance(spec, Source) and re.fullmatch(r"[A-Za-z_][\w.]*", spec.text) and spec.text not in {"None", "True", "False"}]
+        usual: list[Spec] = [
+            spec
+            for spec in named
+            if isinstance(spec, Source)
+            and re.fullmatch(r"[A-Za-z_][\w.]*", spec.text)
+            and spec.text not in {"None", "True", "False"}
+        ]
         if typing.get_origin(kind) in {typing.Union, types.UnionType}:
             usual = [Source(self._scope_name(item)) for item in typing.get_args(kind) if isinstance(item, type)] + usual
         elif isinstance(kind, type) and kind is not nn.Module and kind is not object:
@@ -291,7 +353,9 @@ class Guesser:
         if text == "nn.Identity":
             return None
         if is_dataclass(kind):
-            needed = [field for field in fields(kind) if field.init and field.default is MISSING and field.default_factory is MISSING]
+            needed = [
+                field for field in fields(kind) if field.init and field.default is MISSING and field.default_factory is MISSING
+            ]
             names = [field.name for field in needed]
             function = kind.__init__
         else:

@@ -9,6 +9,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,20 +29,51 @@ _IDS = re.compile(
 )
 _TARGET = re.compile(r"(.*_)?(targets?|y_?true|gt|ground_truth|labels?|gts|y)", re.IGNORECASE)
 _MASK = re.compile(r"(.*_)?masks?(_.*)?|.*padding.*|.*_mask|valid.*", re.IGNORECASE)
-_TIME = re.compile(r"t|time|times|timesteps?|time_?steps?|sigmas?|noise_levels?|gammas?|noise_labels?|t_?step|timestep_tensor|step|steps", re.IGNORECASE)
-_EMBEDDED = re.compile(r"t_?emb|temb|time_emb(ed(ding)?)?|emb|cond_emb|style|styles|w|z|latents?|noise|c|conditioning|conditioning_embedding|condition|vec|pooled.*|global_cond|g|gate_msa", re.IGNORECASE)
-_SIZES = re.compile(r"(hw|size|shape|x_size|spatial_shapes?|(input|img|image|target|feat|original|orig|output)_?(size|shape|hw|resolution)|hw_shape|grid_size|resolution)", re.IGNORECASE)
-_NUMBERS = re.compile(r"h|w|height|width|n|k|l|num_.*|.*_len(gth)?|seq_len|size|len|length|d|batch_size|bsz|h_?\d?|w_?\d?|kv_seq_len|shift|dim|axis|level|layer_idx|layer_id|index|step|epoch|max_.*|start_pos", re.IGNORECASE)
+_TIME = re.compile(
+    r"t|time|times|timesteps?|time_?steps?|sigmas?|noise_levels?|gammas?|noise_labels?|t_?step|timestep_tensor|step|steps",
+    re.IGNORECASE,
+)
+_EMBEDDED = re.compile(
+    r"t_?emb|temb|time_emb(ed(ding)?)?|emb|cond_emb|style|styles|w|z|latents?|noise|c|conditioning|conditioning_embedding|condition|vec|pooled.*|global_cond|g|gate_msa",
+    re.IGNORECASE,
+)
+_SIZES = re.compile(
+    r"(hw|size|shape|x_size|spatial_shapes?|(input|img|image|target|feat|original|orig|output)_?(size|shape|hw|resolution)|hw_shape|grid_size|resolution)",
+    re.IGNORECASE,
+)
+_NUMBERS = re.compile(
+    r"h|w|height|width|n|k|l|num_.*|.*_len(gth)?|seq_len|size|len|length|d|batch_size|bsz|h_?\d?|w_?\d?|kv_seq_len|shift|dim|axis|level|layer_idx|layer_id|index|step|epoch|max_.*|start_pos",
+    re.IGNORECASE,
+)
 _LENGTHS = re.compile(r".*(lengths?|lens)|sizes", re.IGNORECASE)
-_SEQUENCES = re.compile(r"(context|memory|encoder_hidden_states|cond|src|encoder_out(puts?)?|key|value|query|q|k|v|queries|keys|values|tgt|text_emb.*|encoder_states|hidden_states|tokens?_emb|x_kv|kv|x_?q|inputs_embeds|features?|hidden|enc_out.*)", re.IGNORECASE)
-_LISTS = re.compile(r"xs|feats|features|inputs|feature_maps?|feat_list|x_list|tensors|outputs|hidden_states_list|pyramid|features_list|skips?|imgs|res_stack|.*_list|list_.*|.*_tuple", re.IGNORECASE)
-_CHOICE_BOOL = re.compile(r"(use|is|return|with|do|need|output|only|training|train|causal|inverse|reverse|log|compute|force|sample|deterministic|normalize|eval)(_.*)?|.*_(only|first)", re.IGNORECASE)
-_PLACE = re.compile(r"(.*_)?(pos|pos_embed|position(s|al)?(_emb(edding)?s?)?|freqs?|rope|rotary.*|cos|sin|pos_emb.*|freqs_cis|bias|attn_bias)", re.IGNORECASE)
+_SEQUENCES = re.compile(
+    r"(context|memory|encoder_hidden_states|cond|src|encoder_out(puts?)?|key|value|query|q|k|v|queries|keys|values|tgt|text_emb.*|encoder_states|hidden_states|tokens?_emb|x_kv|kv|x_?q|inputs_embeds|features?|hidden|enc_out.*)",
+    re.IGNORECASE,
+)
+_LISTS = re.compile(
+    r"xs|feats|features|inputs|feature_maps?|feat_list|x_list|tensors|outputs|hidden_states_list|pyramid|features_list|skips?|imgs|res_stack|.*_list|list_.*|.*_tuple",
+    re.IGNORECASE,
+)
+_CHOICE_BOOL = re.compile(
+    r"(use|is|return|with|do|need|output|only|training|train|causal|inverse|reverse|log|compute|force|sample|deterministic|normalize|eval)(_.*)?|.*_(only|first)",
+    re.IGNORECASE,
+)
+_PLACE = re.compile(
+    r"(.*_)?(pos|pos_embed|position(s|al)?(_emb(edding)?s?)?|freqs?|rope|rotary.*|cos|sin|pos_emb.*|freqs_cis|bias|attn_bias)",
+    re.IGNORECASE,
+)
 _BOXES = re.compile(r"(.*_)?(boxes|bboxes|rois|box|bbox)", re.IGNORECASE)
 
 
+@dataclass(frozen=True, slots=True)
 class Same:
-    """The same as the first tensor argument."""
+    """The same as the first tensor argument, or of its shape and another kind."""
+
+    kind: str = ""
+
+    def of(self, base: Tensor) -> Tensor:
+        """The tensor meant, given the first."""
+        return replace(base, kind=self.kind) if self.kind else base
 
 
 SAME = Same()
@@ -91,11 +123,26 @@ def _by_name(name: str, module: nn.Module, width: int, first: bool) -> list[Cand
             return [Tensor((BATCH,)), Tensor((BATCH, 1))]
         return [Tensor((BATCH, LENGTH), "long", 10)] if _IDS.fullmatch(name) else []
     if _MASK.fullmatch(name):
-        return [Source("None"), Tensor((BATCH, LENGTH), "bool"), Tensor((LENGTH, LENGTH), "bool"), Tensor((BATCH, 1, LENGTH, LENGTH), "bool"), SAME]
+        return [
+            Source("None"),
+            Tensor((BATCH, LENGTH), "bool"),
+            Tensor((LENGTH, LENGTH), "bool"),
+            Tensor((BATCH, 1, LENGTH, LENGTH), "bool"),
+            SAME,
+        ]
     if _TARGET.fullmatch(name) and not first:
-        return [SAME, Tensor((BATCH,), "long", min(width, 4)), Tensor((BATCH, LENGTH), "long", ids or 4), Tensor((BATCH, SIDE, SIDE), "long", min(width, 4))]
+        return [
+            SAME,
+            Tensor((BATCH,), "long", min(width, 4)),
+            Tensor((BATCH, LENGTH), "long", ids or 4),
+            Tensor((BATCH, SIDE, SIDE), "long", min(width, 4)),
+        ]
     if _IDS.fullmatch(name):
-        return [Tensor((BATCH, LENGTH), "long", ids or 10), Tensor((BATCH,), "long", ids or 10), *([SAME] if not first else [])]
+        return [
+            Tensor((BATCH, LENGTH), "long", ids or 10),
+            Tensor((BATCH,), "long", ids or 10),
+            *([SAME, Same("long")] if not first else []),
+        ]
     if _TIME.fullmatch(name):
         return [Tensor((BATCH,)), Tensor((BATCH,), "long", 10), Tensor((BATCH, width)), SAME]
     if _PLACE.fullmatch(name):
@@ -124,7 +171,9 @@ def _usual(module: nn.Module, width: int) -> list[Candidate]:
     name = type(module).__name__.lower()
     parts = list(itertools.islice(module.modules(), 200))
     order = [3, 4, 2]
-    if "3d" in name or any(isinstance(part, nn.Conv3d) for part in parts):
+    if "loss" in name or "criterion" in name:
+        order = [2, 4, 3]
+    elif "3d" in name or any(isinstance(part, nn.Conv3d) for part in parts):
         order = [5, 4, 3, 2]
     elif "2d" in name or any(isinstance(part, nn.Conv2d | nn.BatchNorm2d | nn.ConvTranspose2d) for part in parts):
         order = [4, 3, 2]
@@ -152,7 +201,15 @@ def _pyramids(module: nn.Module) -> list[Spec]:
     columns = [channels] if channels else [[width] * 2, [width] * 4, [width] * 3]
     result: list[Spec] = []
     for column in columns:
-        result.append(Group("list", tuple(Tensor((BATCH, count, max(SIDE * 2 >> step, 1), max(SIDE * 2 >> step, 1))) for step, count in enumerate(column))))
+        result.append(
+            Group(
+                "list",
+                tuple(
+                    Tensor((BATCH, count, max(SIDE * 2 >> step, 1), max(SIDE * 2 >> step, 1)))
+                    for step, count in enumerate(column)
+                ),
+            )
+        )
         result.append(Group("list", tuple(Tensor((BATCH, count, SIDE, SIDE)) for count in column)))
         result.append(Group("list", tuple(Tensor((BATCH, LENGTH, count)) for count in column)))
     return result
@@ -192,7 +249,11 @@ def _by_annotation(annotation: Any, name: str, module: nn.Module, guesser: Guess
         if not kinds or _is_tensor(kinds[0]):
             kind = "tuple" if origin is tuple or annotation is tuple else "list"
             pyramids = [Group(kind, item.items) for item in _pyramids(module) if isinstance(item, Group)]
-            return [*pyramids[:1], *(Group(kind, (base,) * count) for base in _bases(module) for count in (2, 3, 4, 1)), *pyramids[1:]]
+            return [
+                *pyramids[:1],
+                *(Group(kind, (base,) * count) for base in _bases(module) for count in (2, 3, 4, 1)),
+                *pyramids[1:],
+            ]
         if kinds[0] is int:
             return [Group("list", (Source(str(LENGTH)),) * BATCH), Group("list", (Source("4"), Source("4")))]
         return None
@@ -211,11 +272,15 @@ def _is_tensor(kind: Any) -> bool:
 def _bases(module: nn.Module) -> list[Spec]:
     own = by_layer(module)
     width = width_of(module)
-    return list(dict.fromkeys([*([own] if own is not None else []), *layouts(4, width)[:1], *layouts(3, width)[:1], *layouts(2, width)[:1]]))
+    return list(
+        dict.fromkeys(
+            [*([own] if own is not None else []), *layouts(4, width)[:1], *layouts(3, width)[:1], *layouts(2, width)[:1]]
+        )
+    )
 
 
-def guesses(module: nn.Module, guesser: Guesser) -> Iterator[Inputs]:
-    """Whole sets of arguments for forward's required parameters, the likeliest first."""
+def guesses(module: nn.Module, guesser: Guesser) -> Iterator[tuple[float, Inputs]]:
+    """Whole sets of arguments for forward's required parameters with a price, lower for the likelier."""
     columns: list[tuple[str, list[Candidate]]] = []
     kinds = inspect.Parameter
     for parameter in parameters_of(module):
@@ -228,7 +293,9 @@ def guesses(module: nn.Module, guesser: Guesser) -> Iterator[Inputs]:
             continue
         if parameter.default is not kinds.empty and columns:
             continue
-        if parameter.default is not kinds.empty and (isinstance(parameter.default, bool | int | float | str) or not columns and _all_default(module)):
+        if parameter.default is not kinds.empty and (
+            isinstance(parameter.default, bool | int | float | str) or not columns and _all_default(module)
+        ):
             if isinstance(parameter.default, bool | int | float | str):
                 continue
         found = argument(module, parameter, guesser, first=not columns)
@@ -241,14 +308,14 @@ def guesses(module: nn.Module, guesser: Guesser) -> Iterator[Inputs]:
         for (name, column), pick in zip(columns, choice, strict=True):
             item = column[pick]
             if isinstance(item, Same):
-                item = base if base is not None else Tensor((BATCH, LENGTH, width_of(module)))
+                item = item.of(base if base is not None else Tensor((BATCH, LENGTH, width_of(module))))
             if base is None:
                 base = next((leaf for leaf in _leaves(item) if isinstance(leaf, Tensor)), None)
             row.append((name, item))
         inputs = tuple(row)
         if inputs not in seen:
             seen.add(inputs)
-            yield inputs
+            yield sum(choice) * 0.35, inputs
 
 
 def _leaves(spec: Spec) -> Iterator[Spec]:

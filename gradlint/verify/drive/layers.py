@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from gradlint.verify.drive.guesses import BATCH, LENGTH, SIDE, WIDTH
 from gradlint.verify.drive.reading import Shape, first_use, shapes
@@ -25,13 +26,18 @@ def by_layer(module: nn.Module, depth: int = 0) -> Spec | None:
             side = _SPATIAL[len(module.kernel_size)]
             reach = max(
                 (size - 1) * step + 1 - 2 * (0 if isinstance(module.padding, str) else pad)
-                for size, step, pad in zip(module.kernel_size, module.dilation, (module.padding if isinstance(module.padding, tuple) else (0,) * 3), strict=False)
+                for size, step, pad in zip(
+                    module.kernel_size,
+                    module.dilation,
+                    (module.padding if isinstance(module.padding, tuple) else (0,) * 3),
+                    strict=False,
+                )
             )
-            if module.in_channels in {1, 3, 4} and len(side) == 2:
+            if module.in_channels in {1, 3} and len(side) == 2:
                 side = (64, 64)
-            return Tensor((BATCH, module.in_channels, *(max(length, reach) for length in side)))
+            return Tensor((BATCH, module.in_channels or WIDTH, *(max(length, reach) for length in side)))
         case nn.Linear():
-            return Tensor((BATCH, LENGTH, module.in_features))
+            return Tensor((BATCH, LENGTH, module.in_features or WIDTH))
         case nn.Bilinear():
             return Tensor((BATCH, module.in1_features))
         case nn.Embedding() | nn.EmbeddingBag():
@@ -42,11 +48,15 @@ def by_layer(module: nn.Module, depth: int = 0) -> Spec | None:
         case nn.RNNCellBase():
             return Tensor((BATCH, module.input_size))
         case nn.MultiheadAttention():
-            return Tensor((LENGTH, BATCH, module.embed_dim)) if not module.batch_first else Tensor((BATCH, LENGTH, module.embed_dim))
+            return (
+                Tensor((LENGTH, BATCH, module.embed_dim))
+                if not module.batch_first
+                else Tensor((BATCH, LENGTH, module.embed_dim))
+            )
         case nn.modules.batchnorm._NormBase():
             name = type(module).__name__
             rank = 3 if "3d" in name else 2 if "2d" in name else 1
-            return Tensor((BATCH, module.num_features, *_SPATIAL[rank]))
+            return Tensor((BATCH, module.num_features or WIDTH, *_SPATIAL[rank]))
         case nn.LayerNorm() | nn.RMSNorm():
             shape = tuple(module.normalized_shape)
             return Tensor((BATCH, LENGTH, *shape) if len(shape) == 1 else (BATCH, *shape))
@@ -94,7 +104,7 @@ def for_parameter(module: nn.Module, parameter: str, depth: int = 0) -> list[Spe
             spec = _of_call(target, use.position, use.keyword, depth)
             if spec is not None:
                 found = _agreeing(found, spec)
-        elif isinstance(target, torch.Tensor) and target.dim():
+        elif isinstance(target, torch.Tensor) and not is_lazy(target) and target.dim():
             spec = _of_weight(target, use.function)
             if spec is not None:
                 found = _agreeing(found, spec)
@@ -114,7 +124,13 @@ def _agreeing(found: list[Spec], spec: Spec) -> list[Spec]:
 
 def _reach(module: Any, path: str) -> Any:
     for part in path.split("."):
-        module = module[int(part)] if part.isdigit() else module[part] if isinstance(module, nn.ModuleDict) else getattr(module, part)
+        module = (
+            module[int(part)]
+            if part.isdigit()
+            else module[part]
+            if isinstance(module, nn.ModuleDict)
+            else getattr(module, part)
+        )
     return module
 
 
@@ -157,7 +173,7 @@ def width_of(module: nn.Module) -> int:
         if isinstance(shape, tuple) and shape and isinstance(shape[-1], int):
             return shape[-1]
     for parameter in module.parameters():
-        if parameter.dim() and max(parameter.shape) > 1:
+        if not is_lazy(parameter) and parameter.dim() and max(parameter.shape) > 1:
             return int(max(parameter.shape))
     return WIDTH
 
@@ -173,9 +189,79 @@ def channels_of(spec: Tensor) -> int:
             return WIDTH
 
 
-_CHANNELS = {"c", "ch", "chan", "channel", "channels", "dim", "d", "e", "emb", "embed_dim", "feat", "features", "f", "hidden", "hidden_size", "cin", "d_model", "n_embd", "in_channels", "c_in", "num_channels", "hidden_dim", "in_c", "nc", "embedding_dim", "width"}
-_SEQUENCE = {"t", "l", "s", "seq", "n", "len", "length", "seq_len", "seq_length", "tgt_len", "src_len", "time", "q_len", "num_tokens", "tokens", "num_patches", "p", "k", "sequence_length", "num_nodes", "v", "j", "m"}
-_SIDES = {"h", "w", "height", "width", "x", "y", "hh", "ww", "h_in", "w_in", "in_h", "in_w", "h1", "w1", "rows", "cols", "hi", "wi"}
+_CHANNELS = {
+    "c",
+    "ch",
+    "chan",
+    "channel",
+    "channels",
+    "dim",
+    "d",
+    "e",
+    "emb",
+    "embed_dim",
+    "feat",
+    "features",
+    "f",
+    "hidden",
+    "hidden_size",
+    "cin",
+    "d_model",
+    "n_embd",
+    "in_channels",
+    "c_in",
+    "num_channels",
+    "hidden_dim",
+    "in_c",
+    "nc",
+    "embedding_dim",
+    "width",
+}
+_SEQUENCE = {
+    "t",
+    "l",
+    "s",
+    "seq",
+    "n",
+    "len",
+    "length",
+    "seq_len",
+    "seq_length",
+    "tgt_len",
+    "src_len",
+    "time",
+    "q_len",
+    "num_tokens",
+    "tokens",
+    "num_patches",
+    "p",
+    "k",
+    "sequence_length",
+    "num_nodes",
+    "v",
+    "j",
+    "m",
+}
+_SIDES = {
+    "h",
+    "w",
+    "height",
+    "width",
+    "x",
+    "y",
+    "hh",
+    "ww",
+    "h_in",
+    "w_in",
+    "in_h",
+    "in_w",
+    "h1",
+    "w1",
+    "rows",
+    "cols",
+    "hi",
+    "wi",
+}
 
 
 def from_shape(shape: Shape, width: int) -> Iterator[Tensor]:
@@ -222,7 +308,11 @@ def layouts(rank: int, width: int) -> list[Tensor]:
         case 4:
             return [Tensor((BATCH, width, SIDE, SIDE)), Tensor((BATCH, SIDE, SIDE, width)), Tensor((BATCH, 4, LENGTH, width))]
         case 5:
-            return [Tensor((BATCH, width, 8, SIDE, SIDE)), Tensor((BATCH, 8, width, SIDE, SIDE)), Tensor((BATCH, 8, SIDE, SIDE, width))]
+            return [
+                Tensor((BATCH, width, 8, SIDE, SIDE)),
+                Tensor((BATCH, 8, width, SIDE, SIDE)),
+                Tensor((BATCH, 8, SIDE, SIDE, width)),
+            ]
         case _:
             return [Tensor((BATCH, *(4 for _ in range(rank - 2)), width))]
 

@@ -23,7 +23,20 @@ class TooBig(BaseException):
 
 _FACTORIES = {
     getattr(torch, name)
-    for name in ("empty", "zeros", "ones", "rand", "randn", "full", "eye", "arange", "linspace", "randint", "tril_indices", "randperm")
+    for name in (
+        "empty",
+        "zeros",
+        "ones",
+        "rand",
+        "randn",
+        "full",
+        "eye",
+        "arange",
+        "linspace",
+        "randint",
+        "tril_indices",
+        "randperm",
+    )
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 __all__ = ["Gradient", "describe_output", "float_outputs", "gradients_of", "projection", "tensors_in"]
 
@@ -94,7 +95,7 @@ def gradients_of(module: nn.Module) -> tuple[Gradient, ...]:
     """What each parameter holds in ``grad``, in the order of ``named_parameters``."""
     found: list[Gradient] = []
     for name, parameter in module.named_parameters():
-        elements = 0 if isinstance(parameter, nn.UninitializedParameter) else parameter.numel()
+        elements = 0 if is_lazy(parameter) else parameter.numel()
         if not parameter.requires_grad:
             found.append(Gradient(name, elements, "frozen"))
         elif parameter.grad is None:

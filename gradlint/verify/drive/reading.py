@@ -101,13 +101,19 @@ def shapes(function: Callable[..., Any], parameter: str) -> Iterator[Shape]:
                 name in aliases and _last_name(function_node) in {"rearrange", "reduce", "repeat"}
             ):
                 left = pattern.split("->")[0]
-                weaker.append(Shape(tuple("" if part.startswith("(") else part for part in re.findall(r"\([^)]*\)|[\w.]+", left))))
+                weaker.append(
+                    Shape(tuple("" if part.startswith("(") else part for part in re.findall(r"\([^)]*\)|[\w.]+", left)))
+                )
             case ast.Subscript(value=ast.Name(id=name), slice=ast.Tuple(elts=elements)) if name in aliases:
                 if not any(isinstance(item, ast.Constant) and item.value in {None, Ellipsis} for item in elements):
                     weaker.append(Shape(("",) * len(elements)))
-            case ast.Subscript(value=value, slice=ast.Constant(value=int(index))) if _is_shape_of(value, aliases) and index >= 2:
+            case ast.Subscript(value=value, slice=ast.Constant(value=int(index))) if (
+                _is_shape_of(value, aliases) and index >= 2
+            ):
                 weaker.append(Shape(("",) * (index + 1)))
-            case ast.Compare(left=left, ops=[ast.Eq()], comparators=[ast.Constant(value=int(rank))]) if _is_rank_of(left, aliases):
+            case ast.Compare(left=left, ops=[ast.Eq()], comparators=[ast.Constant(value=int(rank))]) if _is_rank_of(
+                left, aliases
+            ):
                 weaker.append(Shape(("",) * rank))
     yield from weaker
 
@@ -277,7 +283,7 @@ def _stem(node: ast.AST) -> str:
             return name
         case ast.Call(func=ast.Attribute(value=inner, attr="lower" | "upper" | "strip"), args=[]):
             return _stem(inner)
-        case ast.Attribute(value=ast.Name(id="self"), attr=name):
+        case ast.Attribute(attr=name):  # self.mode, config.mode
             return name
         case _:
             return ""

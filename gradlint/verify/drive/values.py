@@ -37,7 +37,7 @@ class Source:
 class Tensor:
     """A tensor of random content.
 
-    ``kind``: ``float``, ``unit`` (floats between 0 and 1), ``double``, ``half``, ``bfloat16``, ``complex``, ``long``
+    ``kind``: ``float``, ``unit`` (floats between 0 and 1), ``sign`` (-1 or 1), ``double``, ``half``, ``bfloat16``, ``complex``, ``long``
     (non-negative integers below ``high``), ``int``, ``bool`` (all true), or ``length`` (every entry is ``high``).
     """
 
@@ -71,6 +71,8 @@ class Tensor:
                 return f"torch.ones({size}, dtype=torch.bool)"
             case "length":
                 return f"torch.full({self.shape}, {self.high})"
+            case "sign":
+                return f"torch.randn({size}).sign()"
             case "complex":
                 return f"torch.randn({size}, dtype=torch.complex64)"
             case "double":
@@ -99,6 +101,7 @@ Spec = Source | Tensor | Group
 _SHORT = {
     "float": "float32",
     "unit": "float32",
+    "sign": "float32",
     "double": "float64",
     "half": "float16",
     "long": "int64",
@@ -150,7 +153,10 @@ def describe(spec: Spec) -> str:
         case Group("dict", items, names):
             return "{" + ", ".join(f"{name!r}: {describe(item)}" for name, item in zip(names, items, strict=True)) + "}"
         case Group(kind, items, names):
-            inner = (f"{name}={describe(item)}" if not name.startswith("*") else describe(item) for name, item in zip(names, items, strict=True))
+            inner = (
+                f"{name}={describe(item)}" if not name.startswith("*") else describe(item)
+                for name, item in zip(names, items, strict=True)
+            )
             return f"{kind}({', '.join(inner)})"
 
 
@@ -277,12 +283,16 @@ class Scope:
                 return Group("dict", tuple(self.capture(item, depth + 1) for item in value.values()), tuple(value))
             case types.SimpleNamespace():
                 inner = vars(value)
-                return Group("types.SimpleNamespace", tuple(self.capture(item, depth + 1) for item in inner.values()), tuple(inner))
+                return Group(
+                    "types.SimpleNamespace", tuple(self.capture(item, depth + 1) for item in inner.values()), tuple(inner)
+                )
             case type() | types.FunctionType() | types.BuiltinFunctionType():
                 return Source(self.name(value))
             case _ if is_dataclass(value) and not isinstance(value, nn.Module):
                 names = tuple(field.name for field in fields(value) if field.init)
-                return Group(self.name(type(value)), tuple(self.capture(getattr(value, name), depth + 1) for name in names), names)
+                return Group(
+                    self.name(type(value)), tuple(self.capture(getattr(value, name), depth + 1) for name in names), names
+                )
             case _:
                 return _refuse(value)
 
