@@ -53,6 +53,8 @@ def call_expression(run: Run, node: ast.Call) -> Value:
     if isinstance(func, ast.Attribute):
         receiver = evaluate(run, func.value)
         args, kwargs = arguments(run, node)
+        if func.attr in ("zero_", "fill_"):
+            run.watch.written_in_place(func.value, node)
         return modules.call_method(run, receiver, func.attr, args, kwargs, node)
     target = evaluate(run, func)
     args, kwargs = arguments(run, node)
@@ -142,6 +144,7 @@ def _call_one(run: Run, item: object, args: list[Value], kwargs: dict[str, Value
             info = modules.find_method(run, item, "__call__")
             if info is not None:
                 return call_function(run, FunctionRef(info, None, ref(item)), args, kwargs, node)
+            run.watch.handed([*args, *kwargs.values()], node)
             return modules.call_opaque(run, item, args, kwargs, node)
         if item.kind in ("library", "opaque"):
             if item.kind == "opaque" and item.parent is not None and item.label and "%module" not in item.attrs:
@@ -217,7 +220,9 @@ def call_function(run: Run, target: FunctionRef, args: list[Value], kwargs: dict
     outer_regions = run.regions
     for region in added:
         run.regions = () if region is None else (*run.regions, region)
+    opened = run.watch.trace.enter(node, caller.file if caller is not None else None, info.node)
     result = _body(run, frame, info)
+    run.watch.trace.leave(opened)
     if added:
         run.regions = outer_regions
     result = result if not result.dead and not result.terms else run.leave(result, node, f"`{info.name}` returns it")
@@ -316,7 +321,9 @@ def iterate_generator(run: Run, obj: Obj, turn: Callable[[Value], int]) -> int:
     for region in added:
         run.regions = () if region is None else (*run.regions, region)
     try:
+        opened = run.watch.trace.enter(info.node, info.file, info.node)
         _body(run, frame, info)
+        run.watch.trace.leave(opened)
     finally:
         run.regions = outer
     return status[-1] if status and status[-1] in (RETURN, DONE) else FALL
@@ -338,7 +345,9 @@ def drain(run: Run, obj: Obj, node: ast.AST) -> Value:
     for region in added:
         run.regions = () if region is None else (*run.regions, region)
     try:
+        opened = run.watch.trace.enter(info.node, info.file, info.node)
         _body(run, frame, info)
+        run.watch.trace.leave(opened)
     finally:
         run.regions = outer
     return frame.yielded if frame.yielded is not None else UNKNOWN_VALUE
@@ -414,7 +423,9 @@ def _in_generator(run: Run, obj: Obj, body: Callable[[Value], None]) -> None:
 
     frame = _again(frame)
     frame.on_yield = on_yield
+    opened = run.watch.trace.enter(info.node, info.file, info.node)
     _body(run, frame, info)
+    run.watch.trace.leave(opened)
     run.regions = outer
     if not ran:
         body(NONE)

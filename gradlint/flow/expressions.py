@@ -25,6 +25,7 @@ from gradlint.flow.lattice import (
     TRUE,
     UNKNOWN,
     UNKNOWN_VALUE,
+    Trait,
     Value,
     const,
     join,
@@ -63,7 +64,10 @@ def _name(run: Run, node: ast.Name) -> Value:
 
 
 def _attribute(run: Run, node: ast.Attribute) -> Value:
-    return modules.load_attribute(run, evaluate(run, node.value), node.attr, node)
+    holder = evaluate(run, node.value)
+    if node.attr == "grad":
+        run.watch.gradient_touched(holder, node)
+    return modules.load_attribute(run, holder, node.attr, node)
 
 
 def _subscript(run: Run, node: ast.Subscript) -> Value:
@@ -193,9 +197,14 @@ def binary(run: Run, op: ast.operator, left: Value, right: Value, node: ast.AST)
                 result.terms = tuple(unique)
     elif isinstance(op, ast.Mult | ast.Div):
         scaled = left if not (right.depends or right.opaque) else right if not (left.depends or left.opaque) else None
+        result.trait = _still_scaled(left, right)
         if scaled is not None and scaled.terms and not run.regions:
             result.terms = scaled.terms
     return result
+
+
+def _still_scaled(left: Value, right: Value) -> Trait | None:
+    return next((side.trait for side in (left, right) if side.trait is not None and side.trait.kind in ("scaled", "open")), None)
 
 
 def as_tensor(value: Value) -> Value:
@@ -335,10 +344,15 @@ def _ifexp(run: Run, node: ast.IfExp) -> Value:
         return evaluate(run, node.body if known else node.orelse)
     env = run.frame.env
     values = []
+    trace = run.watch.trace
+    choice = trace.choice()
     for part, truth in ((node.body, True), (node.orelse, False)):
         run.frame.env = dict(env)
         if narrow(run, node.test, truth):
+            outer = trace.arm(choice)
             values.append(evaluate(run, part))
+            trace.arm_done(choice, outer, raised=False)
+    trace.choice_done(choice)
     run.frame.env = env
     return join_all(values)
 

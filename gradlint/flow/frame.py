@@ -65,6 +65,8 @@ def branch(run: Run, frame: Frame, arms: list[Callable[[], int]], *, split: bool
     left = False
     run.watch.branches += 1
     path, label = run.watch.path, run.watch.branches
+    trace = run.watch.trace
+    choice = trace.choice() if len(arms) > 1 else None
     for number, arm in enumerate(arms):
         frame.env = dict(base)
         run.regions = regions
@@ -74,7 +76,10 @@ def branch(run: Run, frame: Frame, arms: list[Callable[[], int]], *, split: bool
         mark = run.heap.mark()
         if len(arms) > 1:
             path.append((label, number))
+        outer = trace.arm(choice) if choice is not None else None
         status = arm()
+        if choice is not None and outer is not None:
+            trace.arm_done(choice, outer, raised=status == RAISE)
         if len(arms) > 1:
             path.pop()
         changes = run.heap.take_back(mark)
@@ -96,6 +101,8 @@ def branch(run: Run, frame: Frame, arms: list[Callable[[], int]], *, split: bool
             left = True
         elif status == DONE:
             left = True
+    if choice is not None:
+        trace.choice_done(choice)
     if not falls:
         frame.env = base
         run.regions = regions

@@ -56,6 +56,18 @@ class Trail(NamedTuple):
     before: Trail | None
 
 
+class Trait(NamedTuple):
+    """What was done to a value just now, gone with the next operation that changes it.
+
+    ``kind``: ``scaled`` (by a gradient scaler, the ``subject``), ``open`` (scaled or not), ``softmax`` or ``sigmoid``.
+    ``site``: where.
+    """
+
+    kind: str
+    site: Site
+    subject: Obj | None = None
+
+
 # The cuts that one path from a source meets, in order: all of them must go before gradient flows on that path.
 Cuts = tuple[Cut, ...]
 
@@ -81,10 +93,10 @@ class Value:
     the cuts of one path and the way from there.  ``refs``: the heap objects or callables it may be.  ``const``: its value if it is one constant.
     ``terms``: the summands, where the value is a sum whose summands are still worth telling apart.
     ``marks``: round trips through the CPU on the way here.  ``region``: the no-grad stretch in which it was computed.
-    ``opaque``: gradient may reach something here that the analysis cannot see.
+    ``opaque``: gradient may reach something here that the analysis cannot see.  ``trait``: what was done to it last.
     """
 
-    __slots__ = ("const", "dead", "kind", "live", "marks", "opaque", "refs", "region", "terms")
+    __slots__ = ("const", "dead", "kind", "live", "marks", "opaque", "refs", "region", "terms", "trait")
 
     def __init__(
         self,
@@ -97,6 +109,7 @@ class Value:
         marks: frozenset[Cut] = NO_MARKS,
         region: Cut | None = None,
         opaque: bool = False,
+        trait: Trait | None = None,
     ) -> None:
         self.kind = kind
         self.live = live
@@ -107,6 +120,7 @@ class Value:
         self.marks = marks
         self.region = region
         self.opaque = opaque
+        self.trait = trait
 
     @property
     def is_const(self) -> bool:
@@ -212,7 +226,15 @@ def join(a: Value, b: Value) -> Value:
         a.marks | b.marks if b.marks else a.marks,
         a.region if a.region is b.region else None,
         a.opaque or b.opaque or (a.kind == UNKNOWN and not a.depends and not a.refs) or (b.kind == UNKNOWN and not b.depends and not b.refs),
+        _join_traits(a.trait, b.trait) if a.trait or b.trait else None,
     )
+
+
+def _join_traits(a: Trait | None, b: Trait | None) -> Trait | None:
+    if a is not None and b is not None and (a.kind, a.subject) == (b.kind, b.subject):
+        return a
+    scaled = next((t for t in (a, b) if t is not None and t.kind in ("scaled", "open")), None)
+    return scaled._replace(kind="open") if scaled is not None else None
 
 
 def join_loose(a: Value, b: Value) -> Value:

@@ -34,6 +34,7 @@ from gradlint.flow.lattice import (
     TRUE,
     UNKNOWN,
     UNKNOWN_VALUE,
+    Trait,
     Value,
     const,
     join,
@@ -160,6 +161,7 @@ def _unlisted(run: Run, name: str, args: Args, kwargs: Kwargs, node: ast.AST) ->
         member = run.program.knowledge.member(base, last) if base else None
         if member is not None and member.effect != "flow":
             return _by_effect(run, member, name, args, kwargs, node)
+    run.watch.handed(values, node)
     params = _parameters_in(run, values)
     found = [m for v in values for m in modules.module_sources(run, v)]
     if params or found or last[:1].isupper():
@@ -600,12 +602,24 @@ def _distribution(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, nod
 
 def _scheduler(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     obj = run.allocate("library", node, tag=name, row=row)
-    obj.attrs["%scheduler"] = True
+    position = row.get("optimizer")
+    value = argument(args, kwargs, position, "optimizer") if isinstance(position, int) else None
+    steps = [item for item in (value.refs if value is not None else ()) if isinstance(item, Obj)]
+    obj.attrs["%scheduler"] = steps[0] if len(steps) == 1 else True
     return ref(obj)
 
 
 def _scaler(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
-    return ref(run.allocate("library", node, tag=name, row=row))
+    obj = run.allocate("library", node, tag=name, row=row)
+    enabled = kwargs.get("enabled", TRUE)
+    obj.attrs["%scaler"] = bool(enabled.const) if enabled.is_const else "maybe"
+    return ref(obj)
+
+
+def _clip(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
+    position = row.get("parameters")
+    run.watch.clipped(argument(args, kwargs, position, "parameters") if isinstance(position, int) else None, node)
+    return CONSTANT_TENSOR
 
 
 def _nothing(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -636,7 +650,7 @@ EFFECTS: dict[str, Callable[[Run, Row, str, Args, Kwargs, ast.AST], Value]] = {
     "distribution": _distribution,
     "scheduler": _scheduler,
     "scaler": _scaler,
-    "clip": _nothing,
+    "clip": _clip,
 }
 
 
@@ -781,7 +795,7 @@ def _step(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AS
         value = argument(args, kwargs, target, "optimizer")
         for item in value.refs if value is not None else ():
             if isinstance(item, Obj):
-                run.watch.stepped(item, node)
+                run.watch.stepped(item, node, by=obj)
         return NONE
     closure = argument(args, kwargs, 0, "closure")
     result: Value = NONE
@@ -807,7 +821,23 @@ def _add_group(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: a
 
 
 def _scale(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
-    return args[0] if args else UNKNOWN_VALUE
+    return args[0].replace(trait=Trait("scaled", run.site(node), obj)) if args else UNKNOWN_VALUE
+
+
+def _unscale(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
+    position = row.get("optimizer")
+    run.watch.unscaled(obj, argument(args, kwargs, position, "optimizer") if isinstance(position, int) else None, node)
+    return NONE
+
+
+def _scaler_update(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
+    run.watch.scaler_updated(obj, node)
+    return NONE
+
+
+def _scheduler_step(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
+    run.watch.scheduled(obj, obj.attrs.get("%scheduler"), node, told=bool(args or kwargs))
+    return NONE
 
 
 def _member(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -854,6 +884,9 @@ MEMBER_EFFECTS: dict[str, Callable[[Run, Row, Obj, Args, Kwargs, ast.AST], Value
     "zero-grad": _zero_grad,
     "add-param-group": _add_group,
     "scale": _scale,
+    "unscale": _unscale,
+    "scaler-update": _scaler_update,
+    "scheduler-step": _scheduler_step,
     "member": _member,
     "fit": _fit,
     "wrap": _member_wrap,
@@ -876,6 +909,8 @@ MODULE_WORDS = frozenset(
 )
 SHARED_WORDS = frozenset("to cuda cpu half float double bfloat16 state_dict load_state_dict register_forward_hook get_submodule zero_grad".split())
 OPTIMIZER_WORDS = frozenset(("step", "zero_grad", "add_param_group"))
+SCALER = "torch.amp.GradScaler"
+SCALER_WORDS = frozenset(("scale", "unscale_", "step", "update"))
 
 
 def known_method(run: Run, obj: Obj, name: str) -> bool:
@@ -893,6 +928,11 @@ def unknown_method(run: Run, obj: Obj, name: str, args: Args, kwargs: Kwargs, no
     if obj.kind == "opaque" and name in MODULE_WORDS and not (name in ("train", "eval") and len(args) > 1):
         member = run.program.knowledge.member(modules.MODULE, name)
         if member is not None and not (name == "train" and kwargs.keys() - {"mode"}):
+            return member_call(run, member, obj, args, kwargs, node)
+    if obj.kind == "opaque" and name in SCALER_WORDS and "scaler" in obj.name().lower():
+        member = run.program.knowledge.member(SCALER, name)
+        if member is not None and (name != "step" or args):
+            obj.attrs.setdefault("%scaler", "maybe")
             return member_call(run, member, obj, args, kwargs, node)
     if obj.kind == "opaque" and name in OPTIMIZER_WORDS:
         if name == "step":
@@ -914,6 +954,8 @@ def unknown_method(run: Run, obj: Obj, name: str, args: Args, kwargs: Kwargs, no
             value = argument(args, kwargs, 0)
             if value is not None and value.depends:
                 run.watch.backward(value, node)
+            else:
+                run.watch.backward_unseen(obj, node)
             return NONE
         if row is not None and row.effect in ("cut", "python", "flow", "nondifferentiable", "inplace", "move", "constant"):
             flow = obj.attrs.get("%flow")
@@ -921,6 +963,7 @@ def unknown_method(run: Run, obj: Obj, name: str, args: Args, kwargs: Kwargs, no
                 return _tensor_effect(run, row, name, flow, args, kwargs, node, f".{name}()")
             return Value(UNKNOWN, refs=(obj,), opaque=True) if row.effect in ("cut", "move", "flow") else Value(UNKNOWN)
     values = [*args, *kwargs.values()]
+    run.watch.handed(values, node, obj)
     if obj.kind == "instance" and not modules.is_module(run, obj):
         return _loose(run, [*values, *(m for v in values for m in modules.module_sources(run, v))])
     inputs = [*_tensors(run, values), *(m for v in values for m in modules.module_sources(run, v))]
@@ -944,6 +987,7 @@ def unknown_method(run: Run, obj: Obj, name: str, args: Args, kwargs: Kwargs, no
 def unknown_call(run: Run, target: Value, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     """A call of a value that is not known to be anything."""
     values = [*args, *kwargs.values()]
+    run.watch.handed(values, node)
     found = [m for v in values for m in modules.module_sources(run, v)]
     params = _parameters_in(run, values)
     result = _loose(run, [*values, *found])

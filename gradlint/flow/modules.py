@@ -270,6 +270,8 @@ def store_attribute(
     """``holder.name = value``, with what it means on parameters, modules and optimizers."""
     if not quiet:
         run.watch.attribute_stored(holder, name, value, node)
+        if name == "grad":
+            run.watch.gradient_stored(holder, value, node)
     for item in holder.refs:
         if isinstance(item, ParamSet):
             if name == "requires_grad":
@@ -277,7 +279,7 @@ def store_attribute(
             elif name == "data" and any(isinstance(r, ParamSet | DataOf) for r in value.refs) or name == "data" and value.dead:
                 run.watch.copied_into(item)
             elif name == "grad" and value.is_const and value.const is None:
-                run.watch.gradients_cleared(item.entries)
+                run.watch.gradients_cleared(item.entries, node)
         elif isinstance(item, Obj):
             if item.kind == "leaf":
                 _store_on_leaf(run, item, holder, name, value, node)
@@ -543,6 +545,7 @@ def call_opaque(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value],
     """A call of something the analysis cannot see into: it may be a module, and gradient may flow through it."""
     run.watch.forward(obj, node)
     run.watch.opaque_called(obj, len(args) + len(kwargs))
+    run.watch.handed([*args, *kwargs.values()], node)
     inputs = _spread(run, args, kwargs)
     for value in (*args, *kwargs.values()):
         inputs.extend(module_sources(run, value))

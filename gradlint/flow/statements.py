@@ -112,6 +112,7 @@ def unpack(run: Run, targets: list[ast.expr], value: Value, node: ast.AST) -> No
 def _return(run: Run, node: ast.Return) -> int:
     value = NONE if node.value is None else expressions.evaluate(run, node.value)
     run.frame.give(value)
+    run.watch.trace.exit("return")
     return RETURN
 
 
@@ -152,7 +153,9 @@ def _loop(run: Run, turn: Callable[[], int], turns: int) -> int:
     status = FALL
     try:
         for _ in range(turns):
+            outer = run.watch.trace.turn()
             status = branch(run, frame, [turn]) if turns else FALL
+            run.watch.trace.turn_done(outer)
             here = frame.loops[-1]
             again = [(env, changes) for kind, env, changes in here if kind == CONTINUE]
             broken.extend((env, changes) for kind, env, changes in here if kind == BREAK)
@@ -185,16 +188,18 @@ def _for(run: Run, node: ast.For | ast.AsyncFor) -> int:
                 break
     generators = [r for r in source.refs if isinstance(r, Obj) and "%generator" in r.attrs]
     if generators:
-        status = iterate_generator(run, generators[0], lambda item: _loop(run, lambda: _turn(run, node, item), 1))
+        status = iterate_generator(run, generators[0], lambda item: _one_turn(run, node, item))
         return status if status in (RETURN, DONE) else execute(run, node.orelse)
     items = containers.iteration(run, source, MAX_UNROLL)
     if items is not None and items.unrolled:
         status = FALL
         frame_loops = len(frame.loops)
+        run.watch.loop_entered(node, exact=True)
         for item in items.values:
             status = _loop(run, lambda item=item: _turn(run, node, item), 1)  # type: ignore[misc]
             if status in (RETURN, DONE, RAISE):
                 break
+        run.watch.loop_left(node)
         assert len(frame.loops) == frame_loops
         if status == RAISE and items.values:
             status = FALL
@@ -208,6 +213,13 @@ def _for(run: Run, node: ast.For | ast.AsyncFor) -> int:
             status = FALL
     if status == FALL and node.orelse:
         return execute(run, node.orelse)
+    return status
+
+
+def _one_turn(run: Run, node: ast.For | ast.AsyncFor, item: Value) -> int:
+    run.watch.loop_entered(node, exact=True)
+    status = _loop(run, lambda: _turn(run, node, item), 1)
+    run.watch.loop_left(node)
     return status
 
 
@@ -328,10 +340,12 @@ def _raise(run: Run, node: ast.Raise) -> int:
 
 
 def _break(run: Run, node: ast.Break) -> int:
+    run.watch.trace.exit("break")
     return BREAK if run.frame.loops else FALL
 
 
 def _continue(run: Run, node: ast.Continue) -> int:
+    run.watch.trace.exit("continue")
     return CONTINUE if run.frame.loops else FALL
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gradlint.core import Confidence, Span, Step
-from gradlint.flow import facts
+from gradlint.flow import facts, typestate
 from gradlint.flow.heap import Obj, source_sort
 from gradlint.flow.lattice import Cut, Site, Trail, Value
 from gradlint.flow.modules import frozen, has_own_parameters, is_module, may_be_module, walk
@@ -54,6 +54,7 @@ def judge(run: Run) -> Judgement:
     for root in run.watch.roots:
         _judge_root(run, root, judgement)
     _judge_modes(run, judgement)
+    judgement.facts.extend(typestate.judge(run))
     return judgement
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ast
 import difflib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlint.core import Confidence, Step
 from gradlint.flow import facts
-from gradlint.flow.heap import Obj, Parameter, ParamSet, source_sort
-from gradlint.flow.lattice import OBJECT, TENSOR, UNKNOWN, Site, Value
+from gradlint.flow.heap import FileRef, FunctionRef, LibRef, Obj, Parameter, ParamSet, source_sort
+from gradlint.flow.lattice import NOTHING, OBJECT, TENSOR, UNKNOWN, Site, Value
+from gradlint.flow.trace import BACKWARD, BUILT, CLIP, HANDED, MODE, SCHEDULE, STEP, TOUCH, UNSCALE, UPDATE, ZERO, Trace
 
 if TYPE_CHECKING:
     from gradlint.flow.classes import FunctionInfo
@@ -101,6 +103,7 @@ class Watch:
         self.confirmed_resets: list[tuple[Obj, Note, Note]] = []
         self._arguments: dict[tuple[object, ...], Value] = {}
         self._loop_depth = 0
+        self.trace = Trace()
 
     # -- paths ---------------------------------------------------------------------------------------------------------
 
@@ -121,11 +124,13 @@ class Watch:
     def entered(self, info: FunctionInfo) -> None:
         self.executed.add(info.node)
 
-    def loop_entered(self, node: ast.AST) -> None:
+    def loop_entered(self, node: ast.AST, *, exact: bool = False) -> None:
         self._loop_depth += 1
+        self.trace.loop(node, exact=exact)
 
     def loop_left(self, node: ast.AST) -> None:
         self._loop_depth -= 1
+        self.trace.loop_done()
 
     def argument(self, info: FunctionInfo, name: str) -> Value:
         """The value of a parameter that nobody passed: an object of its own, the same throughout the run."""
@@ -153,9 +158,84 @@ class Watch:
     def wrapped(self, obj: Obj, row: Row, node: ast.AST) -> None:
         pass
 
-    def gradients_cleared(self, entries: tuple[Parameter, ...]) -> None:
+    def gradients_cleared(self, entries: tuple[Parameter, ...], node: ast.AST) -> None:
+        """``p.grad = None`` for parameters; none are given where nobody knows whose gradient it is."""
         owners = {e.owner for e in entries}
+        self.trace.event(ZERO, self.run.site(node), None, frozenset(owners), closed=bool(owners))
+        if not owners:
+            return
         self.pending = [p for p in self.pending if not (p.kind == "freeze" and set(p.parts) <= owners)]
+
+    def gradient_stored(self, holder: Value, value: Value, node: ast.AST) -> None:
+        """``p.grad = …``."""
+        owners = _owners(holder)
+        if not (value.is_const and value.const is None):
+            self.trace.event(TOUCH, self.run.site(node), None, owners, closed=bool(owners))
+        elif not any(isinstance(item, ParamSet) for item in holder.refs):
+            self.gradients_cleared(tuple(Parameter(owner, "") for owner in owners), node)
+
+    def gradient_touched(self, holder: Value, node: ast.AST) -> None:
+        """The program looks at a gradient."""
+        if not any(isinstance(item, LibRef | FileRef) for item in holder.refs):
+            owners = _owners(holder)
+            self.trace.event(TOUCH, self.run.site(node), None, owners, closed=bool(owners))
+
+    def written_in_place(self, target: ast.expr, node: ast.AST) -> None:
+        """``….zero_()``: of a gradient, that clears it."""
+        from gradlint.flow.expressions import evaluate
+
+        while isinstance(target, ast.Attribute) and target.attr == "data":
+            target = target.value
+        if isinstance(target, ast.Attribute) and target.attr == "grad":
+            owners = _owners(evaluate(self.run, target.value))
+            self.gradients_cleared(tuple(Parameter(owner, "") for owner in owners), node)
+        elif isinstance(target, ast.Name) and "grad" in target.id:
+            self.gradients_cleared((), node)
+
+    def handed(self, values: Iterable[Value], node: ast.AST, receiver: Obj | None = None) -> None:
+        """Objects are given to code nobody can see into: it may do with them what their methods do."""
+        from gradlint.flow import containers
+
+        found: set[Obj] = set()
+        for value in values:
+            if not value.refs:
+                continue
+            for inner in containers.everything(self.run, value):
+                for item in inner.refs:
+                    if isinstance(item, Obj) and item.kind in ("instance", "library", "opaque", "leaf"):
+                        found.add(item)
+                    elif isinstance(item, ParamSet):
+                        found.update(entry.owner for entry in item.entries)
+                    elif isinstance(item, FunctionRef) and item.receiver is not None:
+                        found.update(r for r in item.receiver.refs if isinstance(r, Obj))
+        if receiver is not None:
+            found.add(receiver)
+        if found:
+            called = node.func if isinstance(node, ast.Call) else None
+            name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
+            self.trace.event(HANDED, self.run.site(node), receiver, frozenset(found), closed=False, note=name)
+
+    def clipped(self, params: Value | None, node: ast.AST) -> None:
+        """Gradients are clipped."""
+        from gradlint.flow import containers
+
+        owners: set[Obj] = set()
+        for value in containers.everything(self.run, params) if params is not None else ():
+            owners |= _owners(value)
+        self.trace.event(CLIP, self.run.site(node), None, frozenset(owners), closed=bool(owners))
+
+    def scheduled(self, obj: Obj, optimizer: object, node: ast.AST, *, told: bool) -> None:
+        """A learning-rate scheduler steps; ``told``: it is told where training stands."""
+        owner = optimizer if isinstance(optimizer, Obj) else None
+        self.trace.event(SCHEDULE, self.run.site(node), obj, frozenset((owner,)) if owner is not None else NOTHING, note="told" if told else "")
+
+    def unscaled(self, scaler: Obj, optimizer: Value | None, node: ast.AST) -> None:
+        """A gradient scaler takes its factor out of the gradients of an optimizer."""
+        found = frozenset(item for item in (optimizer.refs if optimizer is not None else ()) if isinstance(item, Obj))
+        self.trace.event(UNSCALE, self.run.site(node), scaler, found, closed=bool(found))
+
+    def scaler_updated(self, scaler: Obj, node: ast.AST) -> None:
+        self.trace.event(UPDATE, self.run.site(node), scaler)
 
     # -- plain text faults ---------------------------------------------------------------------------------------------
 
@@ -272,6 +352,18 @@ class Watch:
 
         self.gradients_alive = True
         path = self.here()
+        if not returned:
+            trait = value.trait if value.trait is not None and value.trait.kind in ("scaled", "open") else None
+            reached = frozenset(s for term in value.summands() for s in term.live if frozen(s) is not True)
+            self.trace.event(
+                BACKWARD,
+                self.run.site(node),
+                None,
+                reached,
+                closed=not value.opaque,
+                by=trait.subject if trait is not None else None,
+                open_scale=trait is not None and trait.kind == "open",
+            )
         for leaf, note, at in self.drifting:
             if self.compatible(at, path):
                 self.confirmed_drift.append((leaf, note))
@@ -290,6 +382,11 @@ class Watch:
             modes = {source: source.attrs.get("%mode") for source in states}
             self.roots.append(Root(value, site, path, states, modes, returned, []))
 
+    def backward_unseen(self, obj: Obj, node: ast.AST) -> None:
+        """``obj.backward()``, and nobody knows what the loss was computed from."""
+        self.gradients_alive = True
+        self.trace.event(BACKWARD, self.run.site(node), None, frozenset((obj,)), closed=False)
+
     def file_of(self, node: ast.AST) -> SourceFile | None:
         return self.run.program.file_of_function(node)
 
@@ -305,6 +402,7 @@ class Watch:
         self.pending = [p for p in self.pending if id(p.optimizer) not in rebuilt]
         self.optimizers.append(obj)
         held = {e.owner for e in state.params}
+        self.trace.event(BUILT, self.run.site(node), obj, frozenset(held), closed=not state.opaque)
         path = self.here()
 
         def settled(item: Pending) -> bool:
@@ -338,13 +436,16 @@ class Watch:
             entry.owner.attrs["%evidence"] = True
         return True
 
-    def stepped(self, obj: Obj, node: ast.AST) -> None:
+    def stepped(self, obj: Obj, node: ast.AST, by: Obj | None = None) -> None:
         """An optimizer steps: what was done to its parameters behind its back takes effect."""
         from gradlint.flow.modules import frozen
 
         if not self._promote(obj):
+            self.trace.event(STEP, self.run.site(node), obj, closed=False, by=by)
             self.opaque_optimizer(obj)
             return
+        own: OptimizerState = obj.attrs["%optimizer"]
+        self.trace.event(STEP, self.run.site(node), obj, frozenset(e.owner for e in own.params), closed=not own.opaque, by=by)
         path = self.here()
         for root in reversed(self.roots):
             if obj in root.targets or (root.targets and root is not self.roots[-1]):
@@ -376,6 +477,14 @@ class Watch:
         return {s for term in self.roots[-1].value.summands() for s in term.live} if self.roots else set()
 
     def zeroed(self, obj: Obj, node: ast.AST, *, keeps: bool) -> None:
+        from gradlint.flow import modules
+
+        state = obj.attrs.get("%optimizer")
+        if isinstance(state, OptimizerState):
+            owners, closed = frozenset(e.owner for e in state.params), not state.opaque
+        else:
+            owners, closed = frozenset((obj, *(e.owner for e in modules.parameters(self.run, obj)))), modules.is_module(self.run, obj)
+        self.trace.event(ZERO, self.run.site(node), obj, owners, closed=closed)
         if not keeps:
             self.gradients_alive = False
             self.pending = [p._replace(gradients=False) if p.gradients else p for p in self.pending]
@@ -518,7 +627,12 @@ class Watch:
 
     def mode_set(self, obj: Obj, mode: str, node: ast.AST, top: Obj) -> None:
         """A module is put into train or eval mode, itself or through ``top``."""
+        from gradlint.flow import modules
+
         run = self.run
+        if obj is top:
+            parts = frozenset(part for _, part in modules.walk(run, obj))
+            self.trace.event(MODE, run.site(node), obj, parts, note=mode)
         if mode == "eval":
             present = obj.attrs.get("%eval_at")
             if not (isinstance(present, Note) and present.top is not None and self._within(present.top, top)):
@@ -602,6 +716,13 @@ class Watch:
         from gradlint.flow.verdicts import span_of
 
         self.facts.append(kind(span_of(self.run.site(node)), confidence, (), **fields))
+
+
+def _owners(value: Value) -> frozenset[Obj]:
+    """Whose parameters a value is one of, or stands for."""
+    found = {entry.owner for item in value.refs if isinstance(item, ParamSet) for entry in item.entries}
+    found.update(item for item in value.refs if isinstance(item, Obj) and item.kind == "leaf")
+    return frozenset(found)
 
 
 UNCALLED = frozenset(("train", "eval", "step", "zero_grad", "backward"))
