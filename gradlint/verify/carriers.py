@@ -209,6 +209,12 @@ def _carrying() -> tuple[type, ...]:
     return (Number, Integer, _array_class()) if "numpy" in sys.modules else (Number, Integer)
 
 
+def arrays() -> tuple[type, ...]:
+    """The classes of NumPy arrays, none while NumPy is not there."""
+    numpy = sys.modules.get("numpy")
+    return (numpy.ndarray,) if numpy is not None else ()
+
+
 def _as_array(value: Any, mark: Mark) -> Any:
     array = value.view(_array_class())
     setattr(array, ATTRIBUTE, mark)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import operator
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -17,9 +19,11 @@ from gradlint.verify.instrument import Asked
 from gradlint.verify.marks import Mark, Term, bits, merge
 from gradlint.verify.names import Names
 from gradlint.verify.places import Place, Places
-from gradlint.verify.tracer import Tracer, quiet
+from gradlint.verify.tracer import LEAF, Tracer, quiet
 
 MOST_RECORDS = 256
+DEEPEST = 3
+"""Frames of the user's that tell one backward from another: helpers that do it for several losses are common."""
 MOST_MODULES = 100_000
 LARGEST_BUFFER = 1 << 20
 """Elements of a buffer that is still compared before and after each forward."""
@@ -95,7 +99,10 @@ class Recorder:
         self.reached: Counter[int] = Counter()
         self.last_reached = 0
         self.reached_at: dict[int, int] = {}
-        self.backwards: dict[Place | None, Counter[Backward]] = defaultdict(Counter)
+        self.backwards: dict[tuple[Place, ...], Counter[Backward]] = defaultdict(Counter)
+        self.served: Counter[tuple[Place, ...]] = Counter()
+        self._pending: list[tuple[Place, ...]] = []
+        self._stepped = False
         self.gradients = 0
         self.nonzero = 0
         self.got = 0
@@ -152,6 +159,11 @@ class Recorder:
             if tensor is not None and tensor.requires_grad and (id(tensor) in held if held is not None else leaf.parameter):
                 mask |= 1 << leaf.number
         return mask
+
+    def _mask(self, tensors: Iterable[Any]) -> int:
+        """The leaves among tensors as a set."""
+        numbers = (tensor.__dict__.get(LEAF) for tensor in tensors)
+        return functools.reduce(operator.or_, (1 << number for number in numbers if number is not None), 0)
 
     # Hooks -----------------------------------------------------------------------------------------------------------
 
@@ -238,7 +250,11 @@ class Recorder:
 
     def _backward(self, tensors: Any, run: Callable[[], None]) -> None:
         losses = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
-        place = self.places.here(sys._getframe(2))
+        place = tuple(islice(self.places.stack(sys._getframe(2)), DEEPEST))
+        self.tracer.forget_escapes()
+        if self._stepped:
+            self._pending, self._stepped = [], False
+        self._pending.append(place)
         self.gradients += 1
         self.note("backward", losses[0] if losses else None)
         with quiet(), self.tracer.pause():
@@ -266,7 +282,7 @@ class Recorder:
         if not self.optimizers:
             self._progress()
 
-    def _record(self, place: Place | None, mark: Mark | None, live: int, got: int, trainable: int, error: str) -> None:
+    def _record(self, place: tuple[Place, ...], mark: Mark | None, live: int, got: int, trainable: int, error: str) -> None:
         mark = mark or Mark(0, 0, 0)
         terms = mark.summands()
         group = self.backwards[place]
@@ -379,6 +395,10 @@ class Recorder:
             for held in self.optimizers:
                 if held.optimizer is optimizer:
                     held.steps += 1
+            stepped = self._mask(tensor for group in optimizer.param_groups for tensor in group["params"])
+            for place in self._pending:
+                self.served[place] |= stepped
+            self._stepped = True
             if self.steps < 4:
                 self.names.look()
             self.steps += 1

@@ -58,6 +58,12 @@ _QUIET = frozenset(
 )
 
 
+_FACTORIES = frozenset(("tensor", "as_tensor", "asarray", "from_numpy"))
+ESCAPE_FRAMES = 2
+"""A number that left PyTorch in a function is looked for in this one and in those around it, so many in all."""
+MOST_ESCAPES = 256
+
+
 @dataclass(slots=True)
 class Cut:
     """A place where gradient stops.
@@ -132,6 +138,8 @@ class Tracer(TorchFunctionMode):
         self.paused = 0
         self.pretending = 0
         self.switching = False
+        self.escaped = 0
+        self._escapes: list[tuple[FrameType, Mark]] = []
         self.on_flag = on_flag or (lambda _tensor, _value: None)
 
     # Marks -----------------------------------------------------------------------------------------------------------
@@ -206,6 +214,8 @@ class Tracer(TorchFunctionMode):
             self.collect(kwargs.values(), marks, scalars)
         if not marks:
             result = func(*args, **kwargs)
+            if self._escapes and (regained := self._regained(name, args)) is not None:
+                self.put(result, regained)
             if kwargs.get("requires_grad") is True and isinstance(result, torch.Tensor):
                 self.revive(result)
             if name in _OVERWRITES and args and isinstance(args[0], torch.Tensor):
@@ -309,6 +319,7 @@ class Tracer(TorchFunctionMode):
         if name == "numpy" and not mark.live and not torch.is_grad_enabled() and self.regions:
             return carriers.carry(result, mark)
         cut = self._pass(self.trace.cut("python", name, self.places.here(_outer())), mark)
+        self._escape(mark.severed(cut))
         # Python insists on plain numbers from these; the user's own calls of float and int are rewritten to keep the mark.
         return result if name.startswith("__") and name != "__array__" else carriers.carry(result, mark.severed(cut))
 
@@ -348,7 +359,33 @@ class Tracer(TorchFunctionMode):
         if mark is None or self.paused:
             return None
         cut = self._pass(self.trace.cut("python", "float", self.places.here(_outer())), mark)
+        self._escape(mark.severed(cut))
         return mark.severed(cut)
+
+    def _escape(self, mark: Mark) -> None:
+        """A value becomes a plain Python one: remember in which of the user's functions, for ``_regained``."""
+        self.escaped |= mark.cuts
+        frame: FrameType | None = _outer()
+        functions = 0
+        while frame is not None and functions < ESCAPE_FRAMES:
+            if self.places.is_user(frame.f_code.co_filename):
+                self._escapes.append((frame, mark))
+                functions += not frame.f_code.co_name.startswith("<")
+            frame = frame.f_back
+        del self._escapes[:-MOST_ESCAPES]
+
+    def forget_escapes(self) -> None:
+        """What left PyTorch before has had its chance to come back."""
+        self._escapes.clear()
+
+    def _regained(self, name: str, args: Any) -> Mark | None:
+        """The mark of a tensor made of plain numbers: they may stem from whatever left PyTorch in the same function before."""
+        if name not in _FACTORIES or not args or not isinstance(args[0], (list, tuple, *carriers.arrays())):
+            return None
+        frame: FrameType | None = _outer()
+        while frame is not None and not self.places.is_user(frame.f_code.co_filename):
+            frame = frame.f_back
+        return merge([mark for where, mark in self._escapes if where is frame])
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -379,7 +416,7 @@ class Tracer(TorchFunctionMode):
                 if isinstance(result, torch.Tensor) and result.requires_grad and result.is_leaf:
                     self.revive(result)
                 self.collect(arguments, marks, [])
-                mark = merge(marks, terms=True)
+                mark = merge(marks, terms=True) or self._regained(name, arguments)
                 if mark is not None and isinstance(result, torch.Tensor):
                     if not is_source(result):
                         mark = self.derived(name, mark, requires_grad(result))

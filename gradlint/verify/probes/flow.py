@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterator
 
 from gradlint.core.verdict import Evidence, Verdict
@@ -10,6 +12,10 @@ from gradlint.verify.places import Place, overlap
 from gradlint.verify.probes.run import Run
 from gradlint.verify.recorder import Backward
 from gradlint.verify.tracer import Cut
+
+
+Stack = tuple[Place, ...]
+"""The user's frames around a backward, the innermost first."""
 
 
 class _Flow:
@@ -33,19 +39,23 @@ class _Flow:
             gradient |= self.recorder.got  # a gradient of zeros is one unless this line is what zeroes it
         self.starved = self.targets & ~gradient
 
-    def records(self) -> Iterator[tuple[Place | None, Backward]]:
+    def records(self) -> Iterator[tuple[Stack, Backward]]:
         """Each way in which a backward went, with its place."""
         for place, group in self.recorder.backwards.items():
             for record in group:
                 yield place, record
 
-    def reaching(self) -> list[tuple[Place | None, Backward]]:
+    def served(self, place: Stack, record: Backward) -> int:
+        """The leaves that a backward is for: those of the optimizers that step after it, as far as they require grad."""
+        return self.recorder.served[place] & record.trainable or record.trainable
+
+    def reaching(self) -> list[tuple[Stack, Backward]]:
         """The backwards whose loss depends on a value cut at the site."""
         return [(place, record) for place, record in self.records() if record.cuts & self.bits]
 
-    def where(self, place: Place | None) -> str:
+    def where(self, place: Stack) -> str:
         """The place of a backward in a sentence."""
-        return f"the loss at {self.run.place(place.span())}" if place else "the loss"
+        return f"the loss at {self.run.place(place[0].span())}" if place else "the loss"
 
     def line(self) -> Evidence:
         """What the line does."""
@@ -95,16 +105,17 @@ def severed_or_starved(asked: Asked, run: Run) -> Verdict:
     return _otherwise(flow)
 
 
-def _whole(flow: _Flow, reaching: list[tuple[Place | None, Backward]]) -> Verdict | None:
+def _whole(flow: _Flow, reaching: list[tuple[Stack, Backward]]) -> Verdict | None:
     """Confirmed when a loss depends on the site and nothing at all trains by it."""
-    for place in {place for place, _ in reaching}:
+    for place in dict.fromkeys(place for place, _ in reaching):
         records = [record for other, record in reaching if other == place]
-        if flow.targets and not any(record.live & record.trainable for record in records):
+        lost = flow.targets & functools.reduce(operator.or_, (flow.served(place, record) for record in records))
+        if lost and not any(record.live & flow.served(place, record) for record in records):
             error = next((record.error for record in records if record.error), "")
-            more = [Evidence(f"backward fails: {error}", place.span() if place else None)] if error else []
+            more = [Evidence(f"backward fails: {error}", place[0].span() if place else None)] if error else []
             return flow.run.confirmed(
-                f"No gradient goes from {flow.where(place)} to anything that trains",
-                flow.run.tell(flow.run.leaves(flow.targets), "no gradient from this loss"),
+                f"No gradient goes from {flow.where(place)} to anything that it is there to train",
+                flow.run.tell(flow.run.leaves(lost), "no gradient from this loss"),
                 *more,
                 flow.line(),
             )
@@ -132,15 +143,16 @@ def inert(asked: Asked, run: Run) -> Verdict:
 
 def _inert(flow: _Flow) -> Verdict | None:
     for place, record in flow.reaching():
+        served = flow.served(place, record)
         for term in record.terms:
-            lost = term.depends & flow.behind & flow.trainable
-            if not term.live and term.cuts & flow.bits and lost:
+            lost = term.depends & flow.behind & served
+            if not term.live & served and term.cuts & flow.bits and lost:
                 alone = len(record.terms) == 1
                 what = "The loss" if alone else f"One of the {len(record.terms)} summands"
-                of = f" at {flow.run.place(place.span())}" if place and alone else ""
+                of = f" at {flow.run.place(place[0].span())}" if place and alone else ""
                 whole = "" if alone else f" of {flow.where(place)}"
                 return flow.run.confirmed(
-                    f"{what}{of}{whole} depends on parameters that train and carries no gradient to any of them",
+                    f"{what}{of}{whole} depends on what trains here and carries no gradient to any of it",
                     flow.run.tell(flow.run.leaves(lost), "nothing comes back from this summand"),
                     flow.line(),
                 )
@@ -181,8 +193,8 @@ def _otherwise(flow: _Flow) -> Verdict:
             run.tell(run.leaves(flow.starved), "no gradient"),
             flow.line(),
         )
-    if not reaching and any(cut.kind == "python" for cut in flow.cuts):
-        return run.inconclusive("The value leaves PyTorch here and was not seen to come back into a loss", flow.line())
+    if not reaching and flow.recorder.tracer.escaped & flow.bits:
+        return run.inconclusive("The value leaves PyTorch after this line and was not seen to come back into a loss", flow.line())
     return run.refuted(
         "All that is cut off here gets gradient by another way"
         if reaching
@@ -204,7 +216,7 @@ def _revived(asked: Asked, run: Run) -> Verdict | None:
         records = [record for record in group if record.live & revived]
         if not records:
             continue
-        where = run.place(place.span()) if place else "the loss"
+        where = run.place(place[0].span()) if place else "the loss"
         lost = [tensor for tensor in run.leaves(records[0].trainable)]
         if not any(record.live & record.trainable & ~revived for record in records):
             return run.confirmed(
@@ -232,7 +244,7 @@ def leaves_device(asked: Asked, run: Run) -> Verdict:
     for place, group in run.recorder.backwards.items():
         for record in group:
             if record.cuts & marked and behind & record.trainable:
-                where = run.place(place.span()) if place else "a loss"
+                where = run.place(place[0].span()) if place else "a loss"
                 note = "" if run.device != "cpu" else "; this run was on a CPU, where the move itself costs nothing"
                 return run.confirmed(
                     f"Values that depend on what trains are moved here on their way to the loss at {where}",
