@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 
 _IMPORT = re.compile(
@@ -27,29 +27,35 @@ def connected(contents: Mapping[Path, bytes], wanted: Iterable[Path]) -> set[Pat
         contents: the bytes of every file of the project.
         wanted: the files to start from.
     """
+    return reached({path: imported_words(path, data) for path, data in contents.items()}, wanted)
+
+
+def reached(words: Mapping[Path, Set[bytes]], wanted: Iterable[Path]) -> set[Path]:
+    """As ``connected``, of the words that ``imported_words`` found in every file of the project."""
     by_stem: dict[bytes, list[Path]] = defaultdict(list)
-    for path in contents:
+    for path in words:
         name = path.parent.name if path.stem == "__init__" else path.stem
         by_stem[name.encode("utf-8", "surrogateescape")].append(path)
     neighbours: dict[Path, set[Path]] = defaultdict(set)
-    for path, data in contents.items():
-        if path.suffix == ".ipynb":  # lines of code, each in quotes or all in one string
-            data = data.replace(b"\\n", b"\n").replace(b'"', b"\n")
-        for word in _imported_words(data):
+    for path, found in words.items():
+        for word in found:
             for other in by_stem.get(word, ()):
                 neighbours[path].add(other)
                 neighbours[other].add(path)
-    reached = set(wanted)
-    waiting = list(reached)
+    near = set(wanted)
+    waiting = list(near)
     while waiting:
         for other in neighbours[waiting.pop()]:
-            if other not in reached:
-                reached.add(other)
+            if other not in near:
+                near.add(other)
                 waiting.append(other)
-    return reached
+    return near
 
 
-def _imported_words(data: bytes) -> set[bytes]:
+def imported_words(path: Path, data: bytes) -> set[bytes]:
+    """The parts of the names in a file's import statements."""
+    if path.suffix == ".ipynb":  # lines of code, each in quotes or all in one string
+        data = data.replace(b"\\n", b"\n").replace(b'"', b"\n")
     words: set[bytes] = set()
     for match in _IMPORT.finditer(data):
         for part in match.groups(b""):

@@ -19,8 +19,11 @@ from gradlint.survey.source import Problem, SourceFile, from_bytes, from_text, r
 
 if TYPE_CHECKING:
     from gradlint.flow.facts import Fact
+    from gradlint.flow.program import Analysis
+    from gradlint.knowledge import Knowledge
     from gradlint.session.baseline import Entry
     from gradlint.session.cache import Result
+    from gradlint.session.judge import Judgement
 
 # A clean run needs little of what is here: what costs time to import is imported where it is used.
 
@@ -294,18 +297,22 @@ class Run:
         notes: list[Note],
     ) -> Outcome:
         from gradlint.session.baseline import entries
-        from gradlint.session.judge import judge
 
         found: list[Finding] = []
         suppressed = 0
         ran = {spec.code for spec in specs() if self.config.enables(spec)}
         for path in busy:
-            judgement = judge(checked[path], facts.get(path, ()), troubles.get(path, ()), self.config)
+            judgement = self._judge(checked[path], facts.get(path, ()), troubles.get(path, ()))
             found += judgement.findings
             notes += judgement.notes
             suppressed += judgement.suppressed
         findings = tuple(sorted(found, key=lambda finding: (finding.span, finding.code)))
         return Outcome(findings, entries(findings, checked, self.config.root), checked, notes, suppressed, ran)
+
+    def _judge(self, source: SourceFile, facts: Sequence[Fact], troubles: Sequence[Problem]) -> Judgement:
+        from gradlint.session.judge import judge
+
+        return judge(source, facts, troubles, self.config)
 
     def _read(self, selection: Selection, contents: Mapping[Path, bytes]) -> dict[Path, SourceFile]:
         """The files that matter, parsed, by location, in the order of their paths."""
@@ -339,20 +346,16 @@ class Run:
         self, sources: Sequence[SourceFile], notes: list[Note]
     ) -> tuple[dict[str, list[Fact]], dict[str, list[Problem]]]:
         """What the flow analysis says, and where it failed, by shown path."""
-        from gradlint.flow import analyze as analyze_flow
         from gradlint.knowledge import KnowledgeError
-        from gradlint.knowledge import load as load_knowledge
 
-        try:
-            knowledge = load_knowledge(self.config.knowledge)
-        except (KnowledgeError, OSError) as error:
-            raise ConfigError(str(error)) from None
         facts: dict[str, list[Fact]] = defaultdict(list)
         troubles: dict[str, list[Problem]] = defaultdict(list)
-        readable = [source for source in sources if source.tree is not None]
-        options = {"roots": self.config.roots} if self.config.roots else {}
         try:
-            analysis = analyze_flow(readable, knowledge, **options)
+            knowledge = self._knowledge()
+        except (KnowledgeError, OSError) as error:
+            raise ConfigError(str(error)) from None
+        try:
+            analysis = self._follow([source for source in sources if source.tree is not None], knowledge)
         except Exception as error:
             from gradlint.session.judge import trouble
 
@@ -363,6 +366,16 @@ class Run:
         for fact in analysis.facts:
             facts[fact.span.file].append(fact)
         return facts, troubles
+
+    def _knowledge(self) -> Knowledge:
+        from gradlint.knowledge import load as load_knowledge
+
+        return load_knowledge(self.config.knowledge)
+
+    def _follow(self, readable: Sequence[SourceFile], knowledge: Knowledge) -> Analysis:
+        from gradlint.flow import analyze as analyze_flow
+
+        return analyze_flow(readable, knowledge, roots=self.config.roots)
 
 
 def _plain(config: Config) -> bool:

@@ -240,6 +240,11 @@ def select(
     return Selection(tuple(sorted(checked)), tuple(rest), tuple(walk.notes.values()))
 
 
+def is_excluded(path: Path, filters: Filters, *, cwd: Path) -> bool:
+    """Whether the patterns leave out a file, whether or not it is on disk, or a folder above it."""
+    return _Walk(filters, cwd).excluded(path, False)
+
+
 def common_folder(paths: Sequence[Path]) -> Path:
     """The folder that holds all of the paths; a folder among them holds itself."""
     return Path(os.path.commonpath([path if is_folder(path) else path.parent for path in paths]))
