@@ -123,6 +123,7 @@ class Recorder:
         self.calls: Counter[str] = Counter()
         self.order: list[tuple[str, Place | None, int]] = []
         self.initial: dict[int, tuple[Any, Any]] = {}
+        self.compiled = False
         self.watch_moves = any(each.claim.kind == "moves-though-frozen" for each in asked)
         self._depth = 0
         self._to_remember: list[Any] = []
@@ -301,8 +302,7 @@ class Recorder:
             got |= bit
             if not self.nonzero & bit and self.checks[leaf.number] < 24:
                 self.checks[leaf.number] += 1
-                values = tensor.grad.coalesce().values() if tensor.grad.is_sparse else tensor.grad
-                if bool(values.ne(0).any()):
+                if _nonzero(tensor.grad):
                     self.nonzero |= bit
         self.got |= got
         return got
@@ -320,7 +320,7 @@ class Recorder:
                 if isinstance(tensor, torch.Tensor) and tensor.is_leaf and tensor.requires_grad:
                     bit = 1 << self.tracer.leaf(tensor).number
                     self.got |= bit
-                    if not self.nonzero & bit and bool(gradient.ne(0).any()):
+                    if not self.nonzero & bit and _nonzero(gradient):
                         self.nonzero |= bit
                 if mark is not None and gradient.requires_grad:
                     self.tracer.put(gradient, Mark(mark.live, mark.depends, mark.cuts))
@@ -375,6 +375,7 @@ class Recorder:
             for tensor in self._to_remember:
                 self.initial.setdefault(id(tensor), (tensor, tensor.detach().clone()))
             self._to_remember = []
+            self._take_up(optimizer)
             if self.watch_moves:
                 self._frozen_before = [
                     (tensor, tensor.detach().clone())
@@ -382,6 +383,17 @@ class Recorder:
                     for tensor in group["params"]
                     if not tensor.requires_grad
                 ]
+
+    def _take_up(self, optimizer: Any) -> None:
+        """A gradient that the program itself put there counts like one that came by backward."""
+        for group in optimizer.param_groups:
+            for tensor in group["params"]:
+                number = tensor.__dict__.get(LEAF)
+                if tensor.grad is not None and number is not None and not self.nonzero >> number & 1:
+                    self.got |= 1 << number
+                    if self.checks[number] < 24:
+                        self.checks[number] += 1
+                        self.nonzero |= int(_nonzero(tensor.grad)) << number
 
     def _after_step(self, optimizer: Any) -> None:
         with quiet(), self.tracer.pause():
@@ -536,6 +548,14 @@ class Recorder:
 def _lines(asked: Asked) -> Iterator[int]:
     site = asked.claim.site
     yield from range(site.line, site.end_line + 1)
+
+
+def _nonzero(gradient: Any) -> bool:
+    """Whether a gradient is not all zeros; one that cannot be asked, as under ``vmap``, counts as such."""
+    try:
+        return bool((gradient.coalesce().values() if gradient.is_sparse else gradient).ne(0).any())
+    except RuntimeError:
+        return True
 
 
 def _version(tensor: Any) -> tuple[int, int] | None:

@@ -201,8 +201,9 @@ def job_row(
     root: Path,
     shown: Mapping[str, str],
     text: str | None = None,
+    summary: bool = False,
 ) -> dict[str, Any]:
-    """A job for the server as plain data."""
+    """A job for the server as plain data. ``text``: a notebook's code; ``summary``: tell what the run shows by itself."""
     from gradlint.verify.confine import default_memory
 
     roots = dict.fromkeys((str(root), str(attempt.file.parent)))
@@ -221,6 +222,7 @@ def job_row(
         "package": attempt.package,
         "text": text,
         "roots": list(roots),
+        "summary": summary,
         "claims": [_claim_row(claim) for claim in claims],
         "arguments": list(settings.arguments),
         "shown": dict(shown),

@@ -139,10 +139,18 @@ def _listen(answer: int, output: int, seconds: float) -> tuple[bytes, bytes, str
             elif descriptor == answer:
                 data += chunk
                 if data.endswith(b"\n"):  # the pipe's other end may live on in the program's own children
-                    return data, said, "end"
+                    return data, said + _rest(output), "end"
             else:
                 said = (said + chunk)[-4 * MOST_OUTPUT :]
     return data, said, "end"
+
+
+def _rest(descriptor: int) -> bytes:
+    """What lies in a pipe already."""
+    os.set_blocking(descriptor, False)
+    with contextlib.suppress(BlockingIOError):
+        return os.read(descriptor, MOST_OUTPUT)
+    return b""
 
 
 # In the worker's processes --------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ cut's bit, also through ``no_grad``, NumPy and Python numbers.  A cut matters on
 from __future__ import annotations
 
 import functools
+import operator
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,12 +40,12 @@ _OVERWRITES = frozenset(
 )
 _SUMS = frozenset(
     "add add_ __add__ __radd__ __iadd__ sub sub_ subtract rsub __sub__ __rsub__ __isub__ sum mean nansum nanmean stack cat concat "
-    "concatenate hstack vstack cumsum".split()
+    "concatenate hstack vstack cumsum tensor as_tensor asarray from_numpy".split()
 )
 _UNARY = frozenset(
     "neg __neg__ negative squeeze unsqueeze view reshape flatten ravel to type type_as float double half bfloat16 cpu cuda clone contiguous "
     "__getitem__ select index_select narrow unbind expand expand_as view_as reshape_as permute transpose t requires_grad_ "
-    "nan_to_num detach detach_ data item tolist numpy __float__ tensor as_tensor asarray from_numpy all_reduce alias".split()
+    "nan_to_num detach detach_ data item tolist numpy __float__ all_reduce alias".split()
 )
 _PRODUCTS = frozenset(
     "mul mul_ multiply __mul__ __rmul__ __imul__ div div_ divide true_divide __truediv__ __div__ __itruediv__ lerp".split()
@@ -139,6 +140,7 @@ class Tracer(TorchFunctionMode):
         self.pretending = 0
         self.switching = False
         self.escaped = 0
+        self.trouble = ""
         self._escapes: list[tuple[FrameType, Mark]] = []
         self.on_flag = on_flag or (lambda _tensor, _value: None)
 
@@ -209,11 +211,22 @@ class Tracer(TorchFunctionMode):
             return func(*args, **kwargs)
         marks: list[Mark] = []
         scalars: list[bool] = []
-        self.collect(args, marks, scalars)
-        if kwargs:
-            self.collect(kwargs.values(), marks, scalars)
+        try:
+            self.collect(args, marks, scalars)
+            if kwargs:
+                self.collect(kwargs.values(), marks, scalars)
+        except Exception as error:
+            self.trouble = self.trouble or f"before {name}: {type(error).__name__}: {error}"
+        result = func(*args, **kwargs)
+        try:
+            return self._follow(name, args, kwargs, marks, scalars, result)
+        except Exception as error:  # what is noted may get lost, the program must not
+            self.trouble = self.trouble or f"{name}: {type(error).__name__}: {error}"
+            return result
+
+    def _follow(self, name: str, args: Any, kwargs: Any, marks: list[Mark], scalars: list[bool], result: Any) -> Any:
+        """Note what an operation made of its arguments; the result to give to the program."""
         if not marks:
-            result = func(*args, **kwargs)
             if self._escapes and (regained := self._regained(name, args)) is not None:
                 self.put(result, regained)
             if kwargs.get("requires_grad") is True and isinstance(result, torch.Tensor):
@@ -221,22 +234,18 @@ class Tracer(TorchFunctionMode):
             if name in _OVERWRITES and args and isinstance(args[0], torch.Tensor):
                 self.put(args[0], None)
             return result
-        requested = func(*args, **kwargs)
-        if kwargs.get("requires_grad") is True and isinstance(requested, torch.Tensor):
-            self.put(requested, merge(marks))
-            self.revive(requested)
-            return requested
+        if kwargs.get("requires_grad") is True and isinstance(result, torch.Tensor):
+            self.put(result, merge(marks))
+            self.revive(result)
+            return result
         if name in _CONVERSIONS:
-            return self._convert(name, marks, requested)
-        self._give(name, args, kwargs, marks, scalars, requested)
-        return requested
+            return self._convert(name, marks, result)
+        self._give(name, args, kwargs, marks, scalars, result)
+        return result
 
     def _give(self, name: str, args: Any, kwargs: Any, marks: list[Mark], scalars: list[bool], result: Any) -> None:
         """Mark what an operation returned."""
-        if name in _SUMS or name in _UNARY:
-            apart = True
-        else:
-            apart = name in _PRODUCTS and len(marks) == 1
+        apart = name in _SUMS or (name in _UNARY or name in _PRODUCTS) and len(marks) == 1
         first = args[0] if args and isinstance(args[0], torch.Tensor) else None
         if name == "copy_" and first is not None:
             kept: list[Mark] = []
@@ -244,6 +253,8 @@ class Tracer(TorchFunctionMode):
             incoming = merge(kept)
         elif name in _OVERWRITES:
             incoming = None
+        elif name in _UNARY and len(marks) > 1:
+            incoming = _selected(marks)
         else:
             incoming = merge(marks, apart, scalars)
         if name in _PAIRWISE:
@@ -581,6 +592,15 @@ _KINDS = {
     "apply": "function",
     "checkpoint": "checkpoint",
 }
+
+
+def _selected(marks: Sequence[Mark]) -> Mark:
+    """The mark of a part of the first value, chosen by the others: its summands stay apart, the choice is behind each."""
+    first, *choice = marks
+    depends = functools.reduce(operator.or_, (mark.depends for mark in choice))
+    cuts = functools.reduce(operator.or_, (mark.cuts for mark in choice))
+    terms = frozenset(term._replace(depends=term.depends | depends, cuts=term.cuts | cuts) for term in first.terms)
+    return Mark(first.live, first.depends | depends, first.cuts | cuts, terms)
 
 
 def requires_grad(tensor: Any) -> bool:

@@ -25,6 +25,7 @@ from gradlint.verify.places import Places
 from gradlint.verify.probes import judge
 from gradlint.verify.probes.run import Ending, Run, device_of
 from gradlint.verify.recorder import Recorder, Stop
+from gradlint.verify.summary import summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Job:
     ``kind``: ``script``, ``config`` or ``auto``.  ``file``: absolute path.  ``roots``: the user's folders, absolute.
     ``shown``: how paths are shown, by absolute path.  ``steps``: optimizer steps to see after the last claim's line was reached.
     ``seconds``: when to stop and judge what was seen.  ``text``: the program's text where it is not
-    the file's (a notebook's).  ``package``: the package that the file belongs to.
+    the file's (a notebook's).  ``package``: the package that the file belongs to.  ``summary``: whether
+    to tell what the run shows by itself.
     """
 
     kind: str
@@ -48,12 +50,13 @@ class Job:
     seed: int = 0
     text: str | None = None
     package: str = ""
+    summary: bool = False
 
 
 class Session:
     """The state of the one job of this process. ``deliver`` gets the verdicts, once."""
 
-    def __init__(self, job: Job, deliver: Callable[[dict[int, Verdict], Ending], None]) -> None:
+    def __init__(self, job: Job, deliver: Callable[[dict[int, Verdict], Ending, dict[str, Any]], None]) -> None:
         self.job = job
         self.places = Places(job.roots)
         self.recorder = Recorder(self.places, job.claims, job.steps, self._enough)
@@ -157,7 +160,7 @@ class Session:
             )
             run.description += run.steps()
             verdicts = {each.number: judge(each, run) for each in self.job.claims}
-            self.deliver(verdicts, ending)
+            self.deliver(verdicts, ending, summary(run) if self.job.summary else {})
 
 
 def perform(row: Mapping[str, Any], folder: str, scratch: str, answer: int) -> None:
@@ -188,12 +191,13 @@ def perform(row: Mapping[str, Any], folder: str, scratch: str, answer: int) -> N
     confine.limit(int(row["memory"]), float(row["seconds"]) + 60)
     guard = confine.Guard(writable)
 
-    def deliver(verdicts: dict[int, Verdict], ending: Ending) -> None:
+    def deliver(verdicts: dict[int, Verdict], ending: Ending, summary: dict[str, Any]) -> None:
         _send(
             answer,
             {
                 "verdicts": {number: verdict_row(verdict) for number, verdict in verdicts.items()},
                 "ending": {"kind": ending.kind, "text": ending.text},
+                "summary": summary,
                 "asked": guard.asked[:8],
                 "denied": guard.denied[:8],
             },
@@ -212,6 +216,7 @@ def perform(row: Mapping[str, Any], folder: str, scratch: str, answer: int) -> N
         int(row["seed"]),
         row["text"],
         row["package"],
+        row["summary"],
     )
     session = Session(job, deliver)
     session.install()

@@ -60,10 +60,10 @@ class _Flow:
     def line(self) -> Evidence:
         """What the line does."""
         cut = self.cuts[0]
-        return Evidence(f"{_WHAT.get(cut.kind, 'gradient stops here')}, {_times(cut)}", cut.place.span() if cut.place else None)
+        return Evidence(f"{WHAT.get(cut.kind, 'gradient stops here')}, {_times(cut)}", cut.place.span() if cut.place else None)
 
 
-_WHAT = {
+WHAT = {
     "detach": "the value is detached here",
     "data": "the value is read through `.data` here",
     "python": "the value leaves the graph for Python or NumPy here",
@@ -208,8 +208,10 @@ def _revived(asked: Asked, run: Run) -> Verdict | None:
     """For a line that makes a computed value a leaf again: confirmed when backward ends there."""
     revived = 0
     for leaf in run.recorder.tracer.trace.leaves:
-        if leaf.place is not None and not leaf.parameter and overlap(leaf.place, asked.claim.site):
+        computed = leaf.cuts or asked.claim.subjects
+        if leaf.place is not None and not leaf.parameter and computed and overlap(leaf.place, asked.claim.site):
             revived |= 1 << leaf.number
+    revived &= ~run.recorder.ever_trainable  # an optimizer's own leaf is no dead end
     if not revived:
         return None
     for place, group in run.recorder.backwards.items():
