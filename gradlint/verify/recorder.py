@@ -176,6 +176,17 @@ class Recorder:
         self._watch_modules()
         self._watch_others()
 
+    def start_over(self, steps: int) -> None:
+        """Forget what trained so far: it was a search for arguments. ``steps``: as for the constructor."""
+        self.wanted = steps
+        self.reached.clear()
+        self.backwards.clear()
+        self.served.clear()
+        self.drifts.clear()
+        self.trained_after_eval.clear()
+        self.optimizers.clear()
+        self.gradients = self.nonzero = self.got = self.steps = self.last_reached = self.ever_trainable = 0
+
     def hear_reached(self, number: int) -> None:
         """The statement of a claim runs."""
         if not self.reached[number]:

@@ -20,7 +20,9 @@ import torch
 from gradlint.core import Claim, Span
 from gradlint.core.verdict import Verdict
 from gradlint.verify import confine, instrument
+from gradlint.verify.driving import DRIVERS, take_steps
 from gradlint.verify.instrument import Asked, Hooks
+from gradlint.verify.interfaces import DriverError, Target
 from gradlint.verify.places import Places
 from gradlint.verify.probes import judge
 from gradlint.verify.probes.run import Ending, Run, device_of
@@ -51,6 +53,10 @@ class Job:
     text: str | None = None
     package: str = ""
     summary: bool = False
+    factory: str = ""
+    module: str = ""
+    qualname: str = ""
+    device: str = "auto"
 
 
 class Session:
@@ -64,6 +70,7 @@ class Session:
         self.delivered = False
         self.began = time.monotonic()
         self.description = ""
+        self.degenerate = ""
 
     def install(self) -> None:
         """Get ready to see everything."""
@@ -126,6 +133,41 @@ class Session:
         self.recorder.names.look([module.__dict__])
         self.finish(ending)
 
+    def run_driven(self) -> None:
+        """Take what a driver makes of a class or a factory through some steps."""
+        job = self.job
+        target = Target(
+            job.kind,
+            job.file,
+            job.roots[0],
+            job.module,
+            job.qualname,
+            job.factory,
+            device="cuda" if job.device == "cuda" else "cpu",
+            claims=tuple(each.claim for each in job.claims),
+            seed=job.seed,
+        )
+        ending = Ending()
+        recorder = self.recorder
+        self.description = job.factory or job.qualname
+        try:
+            with recorder.tracer:
+                wanted, recorder.wanted = recorder.wanted, 1 << 60
+                driven = DRIVERS[job.kind](target, job.seconds)
+                recorder.start_over(wanted)
+                self.description = driven.description
+                self.degenerate = driven.degenerate
+                recorder.names.add(dict(driven.objects))
+                take_steps(driven, max(3, wanted // 2))
+        except Stop:
+            return
+        except DriverError as error:
+            ending = Ending("undriven", str(error))
+        except BaseException as error:
+            ending = self.failure(error)
+            traceback.print_exc()
+        self.finish(ending)
+
     def failure(self, error: BaseException) -> Ending:
         """An exception of the program as an ending."""
         text = " ".join(str(error).split())
@@ -156,10 +198,15 @@ class Session:
                 f"{self.description}, ",
                 device_of(tensors),
                 time.monotonic() - self.began,
-                shown=dict(self.job.shown or {}),
+                self.degenerate,
+                dict(self.job.shown or {}),
             )
             run.description += run.steps()
-            verdicts = {each.number: judge(each, run) for each in self.job.claims}
+            if ending.kind == "undriven":
+                run.description = ""
+                verdicts = {each.number: run.inconclusive(ending.text.rstrip(".")) for each in self.job.claims}
+            else:
+                verdicts = {each.number: judge(each, run) for each in self.job.claims}
             self.deliver(verdicts, ending, summary(run) if self.job.summary else {})
 
 
@@ -217,11 +264,18 @@ def perform(row: Mapping[str, Any], folder: str, scratch: str, answer: int) -> N
         row["text"],
         row["package"],
         row["summary"],
+        row["factory"],
+        row["module"],
+        row["qualname"],
+        row["device"],
     )
     session = Session(job, deliver)
     session.install()
     guard.install()
-    session.run_script()
+    if job.kind == "script":
+        session.run_script()
+    else:
+        session.run_driven()
 
 
 def _send(descriptor: int, answer: Mapping[str, Any]) -> None:
