@@ -16,7 +16,17 @@ from gradlint.core import Group, Safety, Severity
 from gradlint.flow.facts import FACTS
 from gradlint.rules import all_rules, specs
 
-GROUPS = {"0": Group.OWN, "1": Group.GRAPH, "2": Group.MEMBERSHIP, "3": Group.STATE}
+GROUPS = {
+    "0": Group.OWN,
+    "1": Group.GRAPH,
+    "2": Group.MEMBERSHIP,
+    "3": Group.STATE,
+    "4": Group.STEP,
+    "5": Group.LEAK,
+    "6": Group.AUTOGRAD,
+    "7": Group.PLATFORM,
+    "9": Group.CONTRACT,
+}
 
 
 def test_the_two_readings_of_the_metadata_agree() -> None:

@@ -55,6 +55,8 @@ def call_expression(run: Run, node: ast.Call) -> Value:
         args, kwargs = arguments(run, node)
         if func.attr in ("zero_", "fill_"):
             run.watch.written_in_place(func.value, node)
+        elif func.attr == "backward":
+            run.watch.loss = receiver
         return modules.call_method(run, receiver, func.attr, args, kwargs, node)
     target = evaluate(run, func)
     args, kwargs = arguments(run, node)

@@ -166,6 +166,184 @@ class FrozenModeReset(Fact):
     train: Span
 
 
+@dataclass(frozen=True, slots=True)
+class GradientNotCleared(Fact):
+    """A step in a loop uses the gradients of all turns before. ``span``: the step's call. ``backward``: the call that adds to them."""
+
+    optimizer: str
+    backward: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroGradBeforeStep(Fact):
+    """Gradients are cleared between backward and the step that should use them. ``span``: the call (or assignment) that clears."""
+
+    optimizer: str
+    backward: Span
+    step: Span
+
+
+@dataclass(frozen=True, slots=True)
+class StepBeforeBackward(Fact):
+    """In each turn of a loop the step comes before the gradient is computed. ``span``: the step's call."""
+
+    optimizer: str
+    backward: Span
+
+
+@dataclass(frozen=True, slots=True)
+class WrongOptimizerStep(Fact):
+    """A loss is back-propagated, and an optimizer steps that holds nothing the loss reaches, while the one that does never steps.
+
+    ``span``: the step's call; or, where it was given to a function as the wrong argument, that argument (``argument``).
+    ``stepped``, ``meant``: the two optimizers.
+    """
+
+    stepped: str
+    meant: str
+    backward: Span
+    argument: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClipMisplaced(Fact):
+    """Gradients are clipped ``before`` they are computed or ``after`` the step has used them. ``span``: the clip's call.
+
+    ``other``: the backward, or the step.
+    """
+
+    optimizer: str
+    when: str
+    other: Span
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerBeforeOptimizer(Fact):
+    """A learning-rate scheduler steps in each turn of a loop before its optimizer does. ``span``: the scheduler's call."""
+
+    optimizer: str
+    step: Span
+
+
+@dataclass(frozen=True, slots=True)
+class ScalerMisused(Fact):
+    """Gradients meet a gradient scaler half-way.
+
+    ``form``: ``step`` (they carry its factor, and the optimizer steps directly; ``span``: that step's call), ``update`` (the
+    scaler steps and is never updated; ``span``: its step's call) or ``backward`` (the scaler steps, and the loss was not scaled;
+    ``span``: the backward's call).  ``scaler``: its name.
+    """
+
+    optimizer: str
+    form: str
+    backward: Span
+    scaler: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledClip(Fact):
+    """Gradients are clipped with a scaler's factor still in them. ``span``: the clip's call. ``step``: the scaler's step. ``scaler``: its name."""
+
+    optimizer: str
+    step: Span
+    scaler: str
+
+
+@dataclass(frozen=True, slots=True)
+class MissedByOptimizer(Fact):
+    """What a loss gives gradient to is in no optimizer, although it should train. ``span``: the call that builds the optimizer.
+
+    ``parts``: the modules or parameters that are left out.  ``copied``: the optimizer holds a copy of them instead.
+    """
+
+    parts: tuple[str, ...]
+    loss: Span
+    copied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IteratorExhausted(Fact):
+    """An iterator over parameters is used up, and used again. ``span``: the second use, an expression or a call.
+
+    ``first``: the first use.  ``made``: the expression that makes the iterator.  ``again``: the first and the second use are the
+    same place, in a loop.
+    """
+
+    first: Span
+    made: Span
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisteredModule(Fact):
+    """Modules are kept where the module that owns them does not register them. ``span``: the assignment statement.
+
+    ``attribute``: the name in the source, ``self.layers``.  ``parts``: what is in it, by class.  ``kept``: ``list``, ``tuple``,
+    ``dict``, ``set``, or ``object`` (something that is no module).
+    """
+
+    attribute: str
+    parts: tuple[str, ...]
+    kept: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisteredParameter(Fact):
+    """A tensor that should train is an attribute of a module and not one of its parameters. ``span``: the assignment statement.
+
+    ``form``: ``tensor`` (it only requires gradient), ``derived`` (the result of an operation on a parameter) or ``container``.
+    ``operation``: what was done to the parameter, in the words of the source.
+    """
+
+    attribute: str
+    form: str
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleMadeInForward(Fact):
+    """A layer with parameters is made each time ``function`` runs, and used. ``span``: the call that makes it."""
+
+    module: str
+    function: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToggledAfterWrap(Fact):
+    """Parameters are frozen or unfrozen after a wrapper has noted which of them train. ``span``: as in ``FrozenAfterOptimizer``."""
+
+    wrap: Span
+    api: str
+    parts: tuple[str, ...]
+    trains: bool
+    loss: Span
+
+
+@dataclass(frozen=True, slots=True)
+class SharedParameterFrozen(Fact):
+    """One of two layers that share a parameter is frozen, and so is the other. ``span``: as in ``FrozenAfterOptimizer``.
+
+    ``part``: the frozen layer.  ``other``: the one that is frozen with it.  ``tie``: where they were tied.
+    """
+
+    part: str
+    other: str
+    tie: Span
+
+
+@dataclass(frozen=True, slots=True)
+class UnusedUnderWrap(Fact):
+    """Parameters of a wrapped module get no gradient, and the wrapper waits for it. ``span``: the call that wraps.
+
+    ``parts``: which.  ``skipped``: they are used in some iterations only.
+    """
+
+    api: str
+    parts: tuple[str, ...]
+    skipped: bool
+    loss: Span
+
+
 FACTS: tuple[type[Fact], ...] = (
     Severed,
     DeviceRoundTrip,
@@ -179,4 +357,20 @@ FACTS: tuple[type[Fact], ...] = (
     UncalledMethod,
     FrozenNormTraining,
     FrozenModeReset,
+    GradientNotCleared,
+    ZeroGradBeforeStep,
+    StepBeforeBackward,
+    WrongOptimizerStep,
+    ClipMisplaced,
+    SchedulerBeforeOptimizer,
+    ScalerMisused,
+    ScaledClip,
+    MissedByOptimizer,
+    IteratorExhausted,
+    UnregisteredModule,
+    UnregisteredParameter,
+    ModuleMadeInForward,
+    ToggledAfterWrap,
+    SharedParameterFrozen,
+    UnusedUnderWrap,
 )

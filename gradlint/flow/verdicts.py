@@ -13,6 +13,7 @@ from gradlint.flow.lattice import Cut, Site, Trail, Value
 from gradlint.flow.modules import frozen, has_own_parameters, is_module, may_be_module, walk
 
 if TYPE_CHECKING:
+    from gradlint.flow.membership import Missed
     from gradlint.flow.run import Run
     from gradlint.flow.watch import Root
 
@@ -40,6 +41,8 @@ class Judgement:
         self.starved: list[Starved] = []
         self.live: set[tuple[object, ...]] = set()
         self.truncated = False
+        self.missed: list[Missed] = []
+        self.held: set[tuple[object, ...]] = set()
 
 
 def judge(run: Run) -> Judgement:
@@ -54,6 +57,7 @@ def judge(run: Run) -> Judgement:
     for root in run.watch.roots:
         _judge_root(run, root, judgement)
     _judge_modes(run, judgement)
+    run.watch.membership.judge(judgement)
     judgement.facts.extend(typestate.judge(run))
     return judgement
 
@@ -108,7 +112,13 @@ def _held(run: Run, root: Root) -> set[Obj] | None:
     if not states or any(state.opaque for state in states) or run.watch.opaque_optimizers:
         return None
     sources = {s for t in root.value.summands() for s in (*t.live, *(d for d, _ in t.dead))}
-    return {s for s in sources if any(run.watch.holds(state, s) for state in states)}
+    held = {s for s in sources if any(run.watch.holds(state, s) for state in states)}
+    live = {s for t in root.value.summands() for s in t.live}
+    if not live & held and any(
+        run.watch.holds(o.attrs["%optimizer"], s) for o in run.watch.optimizers if o not in run.watch.steppers for s in live
+    ):
+        return None  # the wrong optimizer steps: that is another fault
+    return held
 
 
 def _only_others(run: Run, root: Root, term: Value, held: set[Obj]) -> bool:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gradlint.core import Confidence, Step
 from gradlint.flow import facts
-from gradlint.flow.heap import FileRef, FunctionRef, LibRef, Obj, Parameter, ParamSet, source_sort
-from gradlint.flow.lattice import NOTHING, OBJECT, TENSOR, UNKNOWN, Site, Value
+from gradlint.flow.heap import DataOf, FileRef, FunctionRef, LibRef, Obj, Parameter, ParamSet, source_sort
+from gradlint.flow.lattice import NOTHING, OBJECT, TENSOR, UNKNOWN, Site, Trait, Value
+from gradlint.flow.membership import Membership
 from gradlint.flow.trace import BACKWARD, BUILT, CLIP, HANDED, MODE, SCHEDULE, STEP, TOUCH, UNSCALE, UPDATE, ZERO, Trace
 
 if TYPE_CHECKING:
@@ -104,6 +105,10 @@ class Watch:
         self._arguments: dict[tuple[object, ...], Value] = {}
         self._loop_depth = 0
         self.trace = Trace()
+        self.membership = Membership(run)
+        self.bare: ast.expr | None = None
+        self.loss = Value()
+        self.steppers: set[Obj] = set()
 
     # -- paths ---------------------------------------------------------------------------------------------------------
 
@@ -151,12 +156,18 @@ class Watch:
             if isinstance(item, Obj) and "%state_of" in item.attrs and item.attrs["%state_of"] is not obj:
                 self.copies.add(obj)
 
+    def written(self, value: Value) -> None:
+        """A tensor is changed in place, outside of autograd or not."""
+        for item in value.refs:
+            if isinstance(item, DataOf | ParamSet):
+                self.membership.changed(item.params if isinstance(item, DataOf) else item)
+
     def copied_into(self, params: ParamSet) -> None:
         """Parameters are written from other parameters: their owners follow, as averaged and target networks do."""
         self.copies.update(entry.owner for entry in params.entries)
 
-    def wrapped(self, obj: Obj, row: Row, node: ast.AST) -> None:
-        pass
+    def wrapped(self, obj: Obj, row: Row, kwargs: dict[str, Value], node: ast.AST) -> None:
+        self.membership.wrapped(obj, row, kwargs, node)
 
     def gradients_cleared(self, entries: tuple[Parameter, ...], node: ast.AST) -> None:
         """``p.grad = None`` for parameters; none are given where nobody knows whose gradient it is."""
@@ -170,7 +181,7 @@ class Watch:
         """``p.grad = …``."""
         owners = _owners(holder)
         if not (value.is_const and value.const is None):
-            self.trace.event(TOUCH, self.run.site(node), None, owners, closed=bool(owners))
+            self.trace.event(TOUCH, self.run.site(node), None, owners, closed=bool(owners), note="write")
         elif not any(isinstance(item, ParamSet) for item in holder.refs):
             self.gradients_cleared(tuple(Parameter(owner, "") for owner in owners), node)
 
@@ -222,7 +233,8 @@ class Watch:
         owners: set[Obj] = set()
         for value in containers.everything(self.run, params) if params is not None else ():
             owners |= _owners(value)
-        self.trace.event(CLIP, self.run.site(node), None, frozenset(owners), closed=bool(owners))
+        bare = node is self.bare
+        self.trace.event(CLIP, self.run.site(node), None, frozenset(owners), closed=bool(owners), note="bare" if bare else "")
 
     def scheduled(self, obj: Obj, optimizer: object, node: ast.AST, *, told: bool) -> None:
         """A learning-rate scheduler steps; ``told``: it is told where training stands."""
@@ -243,7 +255,7 @@ class Watch:
         """Expressions that stand alone: methods that are not called, comparisons that were meant to assign."""
         from gradlint.flow.expressions import evaluate
 
-        inner = node.value
+        inner = self.bare = node.value
         if isinstance(inner, ast.Attribute) and inner.attr in UNCALLED:
             receiver = evaluate(self.run, inner.value)
             kind = self._receiver_kind(receiver, inner.attr)
@@ -353,7 +365,7 @@ class Watch:
         self.gradients_alive = True
         path = self.here()
         if not returned:
-            trait = value.trait if value.trait is not None and value.trait.kind in ("scaled", "open") else None
+            trait = self._scaling(value)
             reached = frozenset(s for term in value.summands() for s in term.live if frozen(s) is not True)
             self.trace.event(
                 BACKWARD,
@@ -381,11 +393,22 @@ class Watch:
         if len(self.roots) < 400:
             modes = {source: source.attrs.get("%mode") for source in states}
             self.roots.append(Root(value, site, path, states, modes, returned, []))
+            self.membership.backward(self.roots[-1])
 
     def backward_unseen(self, obj: Obj, node: ast.AST) -> None:
         """``obj.backward()``, and nobody knows what the loss was computed from."""
         self.gradients_alive = True
-        self.trace.event(BACKWARD, self.run.site(node), None, frozenset((obj,)), closed=False)
+        trait = self._scaling(self.loss)
+        by = trait.subject if trait is not None else None
+        open_scale = trait is not None and trait.kind == "open"
+        self.trace.event(BACKWARD, self.run.site(node), None, frozenset((obj,)), closed=False, by=by, open_scale=open_scale)
+
+    def _scaling(self, value: Value) -> Trait | None:
+        """What a gradient scaler did to a loss."""
+        for trait in (value.trait, self.loss.trait):
+            if trait is not None and trait.kind in ("scaled", "open"):
+                return trait
+        return None
 
     def file_of(self, node: ast.AST) -> SourceFile | None:
         return self.run.program.file_of_function(node)
@@ -396,6 +419,7 @@ class Watch:
         state: OptimizerState = obj.attrs["%optimizer"]
         for entry in state.params:
             entry.owner.attrs["%evidence"] = True
+        self.membership.built(state.params)
         # built again at the same place: the old one is gone
         rebuilt = {id(o) for o in self.optimizers if o.key == obj.key}
         self.optimizers = [o for o in self.optimizers if id(o) not in rebuilt]
@@ -422,6 +446,7 @@ class Watch:
     def group_added(self, obj: Obj) -> None:
         state: OptimizerState = obj.attrs["%optimizer"]
         held = {e.owner for e in state.params}
+        self.membership.built(state.params)
         self.pending = [p for p in self.pending if not (p.kind in ("unfreeze", "replace") and (any(part in held for part in p.parts) or state.opaque))]
 
     def _promote(self, obj: Obj) -> bool:
@@ -445,6 +470,7 @@ class Watch:
             self.opaque_optimizer(obj)
             return
         own: OptimizerState = obj.attrs["%optimizer"]
+        self.steppers.add(obj)
         self.trace.event(STEP, self.run.site(node), obj, frozenset(e.owner for e in own.params), closed=not own.opaque, by=by)
         path = self.here()
         for root in reversed(self.roots):
@@ -515,6 +541,7 @@ class Watch:
         note = Note(run.site(node))
         path = self.here()
         owners = list(dict.fromkeys(e.owner for e in entries))
+        self.membership.froze(owners, trains, node)
         if trains is False:
             for owner in owners:
                 run.heap.write(owner, "%froze_at", note)
@@ -557,6 +584,8 @@ class Watch:
     def part_stored(self, obj: Obj, name: str, value: Value, node: ast.AST) -> None:
         """A module or parameter is put into a module: does an optimizer hold the old one, or the module, already?"""
         from gradlint.flow import modules
+
+        self.membership.stored(obj, name, value, node)
 
         run = self.run
         fresh: list[Obj] = []
@@ -672,6 +701,7 @@ class Watch:
         """A layer runs: does it keep statistics that should stand still, or drop what should be left alone?"""
         from gradlint.flow.modules import frozen, mode_of
 
+        self.membership.ran(obj)
         norm = obj.row.get("norm") if obj.row is not None and obj.kind == "library" else obj.attrs.get("%norm")
         dropout = obj.row.get("dropout") is True if obj.row is not None else False
         if norm not in ("batch", "sync", "maybe") and not dropout:

@@ -182,6 +182,50 @@ def move_above(candidate: Candidate, node: cst.CSTNode, anchor: Span) -> Edits:
     return (Edit(Span(candidate.file, target, 1, target, 1), lines), _without_lines(candidate, first, last))
 
 
+def move_beside(candidate: Candidate, node: cst.CSTNode, anchor: Span, *, after: bool) -> Edits:
+    """Move the statement around ``node`` right before or after another statement of its block.
+
+    Args:
+        candidate: the piece.
+        node: what is to move. Where it is the only thing done by the conditions around it, they come along.
+        anchor: a place in the other statement, which may hold blocks of its own.
+        after: behind the other statement instead of before it.
+
+    Nothing is moved past a statement that defines what it needs, or out of its notebook cell.
+    """
+    chain = [node, *candidate.ancestors(node)]
+    for moved, block in pairwise(chain):
+        if isinstance(block, cst.SimpleStatementLine) and len(block.body) > 1:
+            return ()
+        if isinstance(block, cst.If) and (block.orelse is not None or not _only(block, node)):
+            return ()
+        if isinstance(block, cst.FunctionDef | cst.ClassDef | cst.For | cst.While | cst.With | cst.Try | cst.TryStar):
+            return ()
+        if not isinstance(block, cst.IndentedBlock | cst.Module):
+            continue
+        body = list(block.body)
+        spans = [candidate.span(part) for part in body]
+        here = body.index(moved)  # type: ignore[arg-type]
+        other = next((i for i, span in enumerate(spans) if span.line <= anchor.line <= span.end_line), None)
+        if other is None and isinstance(block, cst.IndentedBlock) and len(body) == 1:
+            continue
+        if other is None or other == here or spans[here].column != spans[other].column:
+            return ()
+        passed = body[other:here] if other < here else body[here + 1 : other + after]
+        if _names(moved) & _bound(passed) or _bound((moved,)) & set().union(*map(_names, passed), set()):
+            return ()
+        text = candidate.text
+        first, last = _with_comments(candidate, spans[here].line), spans[here].end_line
+        target = spans[other].end_line + 1 if after else _with_comments(candidate, spans[other].line)
+        if not text.same_cell(spans[other].line, last) or (target > text.count and not text.text.endswith(text.newline)):
+            return ()
+        lines = text.lines(first, last)
+        if not lines.endswith(("\r", "\n")):
+            lines += text.newline
+        return (Edit(Span(candidate.file, target, 1, target, 1), lines), _without_lines(candidate, first, last))
+    return ()
+
+
 # Regions -------------------------------------------------------------------------------------------------------------
 
 
