@@ -74,7 +74,7 @@ def strings(run: Run, value: Value) -> list[str] | None:
 def iteration(run: Run, value: Value, limit: int) -> Iteration | None:
     """How a loop over ``value`` goes; None where nothing is known of it."""
     if any(isinstance(r, ParamSet) for r in value.refs):
-        return Iteration([value.replace(refs=(r,)) for r in value.refs if isinstance(r, ParamSet)][:1], False, True)
+        return Iteration([value.replace(refs=(ParamSet(r.entries, r.root),)) for r in value.refs if isinstance(r, ParamSet)][:1], False, True)
     items = contents(run, value)
     if items is None:
         if len(value.refs) == 1 and isinstance(value.refs[0], Obj) and "%each" in value.refs[0].attrs:
@@ -127,7 +127,7 @@ def element(run: Run, value: Value, node: ast.AST) -> Value:
             else:
                 part = Value(UNKNOWN)
         elif isinstance(item, ParamSet):
-            part = Value(OBJECT, refs=(item,))
+            part = Value(OBJECT, refs=(ParamSet(item.entries, item.root) if item.generator is not None else item,))
         elif isinstance(item, NameOf):
             part = Value(OBJECT, refs=(item,))
         else:

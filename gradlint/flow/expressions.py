@@ -400,6 +400,7 @@ def _comprehension(run: Run, node: ast.ListComp | ast.SetComp | ast.GeneratorExp
             return
         generator = node.generators[index]
         source = evaluate(run, generator.iter)
+        run.watch.membership.consumed(source, generator.iter)
         items = containers.iteration(run, source, 8)
         unrolled = items is not None and items.unrolled
         values = items.values if unrolled and items is not None else [containers.element(run, source, generator.iter)]
@@ -435,7 +436,8 @@ def _comprehension(run: Run, node: ast.ListComp | ast.SetComp | ast.GeneratorExp
         return run.container("dict", Items(table, rest), node)
     params = [r for _, value in (*known, *loose) for r in value.refs if isinstance(r, ParamSet)]
     if params and all(any(isinstance(r, ParamSet) for r in value.refs) for _, value in (*known, *loose)):
-        return ref(ParamSet(tuple(dict.fromkeys(e for p in params for e in p.entries)), params[0].root))
+        chosen = ParamSet(tuple(dict.fromkeys(e for p in params for e in p.entries)), params[0].root)
+        return ref(run.watch.membership.iterator(chosen, node) if isinstance(node, ast.GeneratorExp) else chosen)
     kind = "set" if isinstance(node, ast.SetComp) else "list"
     rest = join_all(value for _, value in loose) if loose else None
     return run.container(kind, Items(tuple(value for _, value in known), rest), node)

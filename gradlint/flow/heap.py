@@ -136,6 +136,7 @@ class ParamSet:
     def __init__(self, entries: tuple[Parameter, ...], root: Obj | None = None) -> None:
         self.entries = entries
         self.root = root
+        self.generator: Obj | None = None  # where these can be taken only once: the state of the iterator
 
     def __repr__(self) -> str:
         return f"params({', '.join(e.name for e in self.entries)})"
@@ -209,7 +210,7 @@ class Heap:
 
 
 # What the absence of a note means.
-UNSET = {"%frozen": False, "%mode": "train"}
+UNSET = {"%frozen": False, "%mode": "train", "%used": False}
 
 
 def join_slot(key: str, a: object, b: object) -> object:
@@ -226,6 +227,8 @@ def join_slot(key: str, a: object, b: object) -> object:
         return a
     if key in ("%frozen", "%mode"):
         return "maybe"
+    if key == "%used":
+        return "maybe" if isinstance(a, bool | str) or isinstance(b, bool | str) else a
     return a if b is None else b
 
 

@@ -152,6 +152,8 @@ def _unlisted(run: Run, name: str, args: Args, kwargs: Kwargs, node: ast.AST) ->
     """A library function nothing is known of: torch lets gradient flow; others may do anything with modules they get."""
     root, _, last = name.rpartition(".")
     values = [*args, *kwargs.values()]
+    for value in values:
+        run.watch.membership.consumed(value, node, surely=name.startswith("torch."))
     if name.startswith("torch.") and not (last[:1].isupper()):
         tensor_class = run.program.knowledge.member("torch.Tensor", last)
         if tensor_class is not None and args and not tensor_class.get("attribute"):
@@ -171,6 +173,7 @@ def _unlisted(run: Run, name: str, args: Args, kwargs: Kwargs, node: ast.AST) ->
         flow = run.flow([*found, *_tensors(run, values)], UNKNOWN)
         obj.attrs["%flow"] = Value(UNKNOWN, flow.live, flow.dead)
         if params:
+            run.watch.membership.handed(params)
             obj.attrs["%candidate"] = params
         obj.attrs["%held"] = tuple(r for v in values for w in containers.everything(run, v) for r in w.refs if isinstance(r, Obj))
         return Value(UNKNOWN, flow.live if not last[:1].isupper() else frozenset(), flow.dead if not last[:1].isupper() else {}, refs=(obj,), opaque=True)
@@ -391,6 +394,9 @@ def make_optimizer(
     run: Run, obj: Obj, values: list[Value], node: ast.AST, row: Row | None, kwargs: Kwargs | None = None
 ) -> None:
     """Make an object the optimizer over the parameters found in ``values``."""
+    for value in values[:1]:
+        for inner in containers.everything(run, value):
+            run.watch.membership.consumed(inner, node)
     entries = list(_parameters_in(run, values))
     if row is not None and row.get("from") in ("module", "either") and not entries:
         for value in values:
@@ -514,7 +520,9 @@ def _wrap(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
         return ref(LibRef("builtins.%identity"))
     for item in value.refs:
         if isinstance(item, Obj):
-            run.watch.wrapped(item, row, node)
+            run.watch.wrapped(item, row, kwargs, node)
+            if row.get("holds") and modules.is_module(run, item):
+                run.heap.write(item, "%holds", row.get("holds"))
             if row.get("norm") == "sync":
                 pass
     return value
@@ -618,6 +626,8 @@ def _scaler(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast
 
 def _clip(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     position = row.get("parameters")
+    for value in (*args, *kwargs.values()):
+        run.watch.membership.consumed(value, node)
     run.watch.clipped(argument(args, kwargs, position, "parameters") if isinstance(position, int) else None, node)
     return CONSTANT_TENSOR
 
@@ -683,7 +693,7 @@ def _iterate(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast
     obj.attrs["%evidence"] = True
     if what in ("parameters", "named_parameters"):
         run.watch.parameters_taken(obj)
-        return ref(ParamSet(modules.parameters(run, obj), obj))
+        return ref(run.watch.membership.iterator(ParamSet(modules.parameters(run, obj), obj), node))
     if what in ("buffers", "named_buffers"):
         return Value(UNKNOWN)
     named = str(what).startswith("named_")
@@ -738,6 +748,7 @@ def _self(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AS
 def _load(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     obj.attrs["%evidence"] = True
     run.watch.loaded(obj, args[0] if args else UNKNOWN_VALUE)
+    run.watch.membership.restored(obj)
     return Value(UNKNOWN)
 
 
@@ -979,6 +990,7 @@ def unknown_method(run: Run, obj: Obj, name: str, args: Args, kwargs: Kwargs, no
     params = _parameters_in(run, values)
     if params:
         made = run.allocate("opaque", node, tag=name)
+        run.watch.membership.handed(params)
         made.attrs["%candidate"] = params
         return result.replace(refs=(made,), opaque=True)
     return result.replace(opaque=True)
@@ -993,6 +1005,7 @@ def unknown_call(run: Run, target: Value, args: Args, kwargs: Kwargs, node: ast.
     result = _loose(run, [*values, *found])
     if params:
         made = run.allocate("opaque", node, tag="call")
+        run.watch.membership.handed(params)
         made.attrs["%candidate"] = params
         return result.replace(refs=(made,), opaque=True)
     return result.replace(opaque=True)
@@ -1138,6 +1151,7 @@ def _tensor_effect(
         return Value(TENSOR) if name.startswith("new_") or name.endswith("_like") else Value(CONST)
     inputs = _inputs(run, row, args, kwargs, receiver)
     if effect == "inplace":
+        run.watch.written(receiver)
         for item in receiver.refs:
             if isinstance(item, DataOf | ParamSet) and any(isinstance(r, DataOf | ParamSet) for v in args for r in v.refs):
                 run.watch.copied_into(item.params if isinstance(item, DataOf) else item)

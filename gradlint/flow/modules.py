@@ -193,6 +193,8 @@ def _object_attribute(run: Run, obj: Obj, name: str, node: ast.AST) -> Value:
     found = obj.attrs.get(name)
     if found is not None:
         return found if isinstance(found, Value) else Value(UNKNOWN)
+    if name == obj.attrs.get("%holds"):
+        return ref(obj)
     if "%flow_attrs" in obj.attrs:
         return obj.attrs["%flow_attrs"]  # type: ignore[no-any-return]
     info = find_method(run, obj, name)

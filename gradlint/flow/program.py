@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import ast
+import bisect
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from gradlint.core import Span
-from gradlint.flow import calls, expressions, frameworks, modules, statements
+from gradlint.flow import calls, expressions, frameworks, modules, statements, structure
 from gradlint.flow.classes import ClassInfo, FunctionInfo, FunctionNode
 from gradlint.flow.facts import Fact, Severed
 from gradlint.flow.frame import Frame
 from gradlint.flow.heap import ClassRef, FileRef, FunctionRef, LibRef, Obj
 from gradlint.flow.lattice import CONST, NONE, UNKNOWN, UNKNOWN_VALUE, Cut, Value, const, join, ref
 from gradlint.flow.library import scope_mode
+from gradlint.flow.membership import settle
 from gradlint.flow.run import Exhausted, Run
 from gradlint.flow.verdicts import Judgement, judge, starvation
 from gradlint.knowledge import Knowledge
@@ -25,12 +27,14 @@ from gradlint.survey.source import Problem, SourceFile
 BUDGET = 60_000
 PYTHON = frozenset(dir(__builtins__) if not isinstance(__builtins__, dict) else __builtins__)
 
-# Lines that make a function worth an entry of its own: something trains, freezes or steps there.
+# Lines that make a function worth an entry of its own: something is back-propagated, optimized or stepped there.
 EVENT = re.compile(
-    r"\.backward\b|autograd\.|manual_backward|def (?:training_step|compute_loss|train_step)\b|requires?d?_?grad|\boptim\b|\bOptimizer\b"
+    r"\.backward\b|autograd\.backward|manual_backward|def (?:training_step|compute_loss|train_step)\b|\boptim\b|\bOptimizer\b"
     r"|^\s*[\w.\[\]]+\.(?:eval|train|step|zero_grad|backward)\s*(?:#.*)?$",
     re.M,
 )
+# Lines that may: freezing matters where something trains, or where the text itself is wrong.
+FREEZING = re.compile(r"\.\w*requires?d?_?\w*grad\w*\s*=", re.M)
 # Libraries in whose company a file trains something.
 LIBRARIES = re.compile(r"(?:torch|lightning|pytorch_lightning|transformers|accelerate|fastai|timm|ignite|torchvision|diffusers|trl|peft|deepspeed)\b")
 
@@ -358,7 +362,8 @@ class Program:
                     lambda run, group=group, file=file: _functions(run, self, group, file, executed), file, judgements, problems, executed, symbolic=True
                 )
         found: dict[tuple[object, ...], Fact] = {}
-        for fact in [*(f for j in judgements for f in j.facts), *starvation(judgements)]:
+        classes = structure.inspect(self, relevant)
+        for fact in [*(f for j in judgements for f in j.facts), *starvation(judgements), *settle(judgements, classes), *classes]:
             key = (type(fact), fact.span)
             present = found.get(key)
             if present is None or fact.confidence.rank > present.confidence.rank:
@@ -432,18 +437,25 @@ class Program:
 
     def _entries(self, file: SourceFile) -> list[list[FunctionInfo]]:
         """Functions worth an entry, the methods of one class together."""
-        lines = {file.text.count("\n", 0, m.start()) + 1 for m in EVENT.finditer(file.text)}
-        if not lines and not self.roots:
+        events, freezing = _lines(EVENT, file.text), _lines(FREEZING, file.text)
+        if not events and not freezing and not self.roots:
             return []
         assert file.tree is not None
         groups: list[list[FunctionInfo]] = []
+
+        def chosen(info: FunctionInfo) -> bool:
+            return (
+                _covers(info.node, events)
+                or self.is_root(info)
+                or (_covers(info.node, freezing) and _freezes_oddly(info.node))
+            )
+
         for node in _definitions(file.tree.body):
             if isinstance(node, ast.ClassDef):
-                info = self.class_info(node, file)
-                chosen = [f for f in info.functions.values() if _covers(f.node, lines) or self.is_root(f)]
-                if chosen:
-                    groups.append(chosen)
-            elif _covers(node, lines) or self.is_root(self.function(node, file)):
+                group = [f for f in self.class_info(node, file).functions.values() if chosen(f)]
+                if group:
+                    groups.append(group)
+            elif chosen(self.function(node, file)):
                 groups.append([self.function(node, file)])
         return groups
 
@@ -462,11 +474,37 @@ def _definitions(body: list[ast.stmt]) -> list[ast.ClassDef | ast.FunctionDef | 
     return found
 
 
-def _covers(node: ast.AST, lines: set[int]) -> bool:
-    first, last = node.lineno, node.end_lineno or node.lineno  # type: ignore[attr-defined]
-    if last - first < len(lines):
-        return any(line in lines for line in range(first, last + 1))
-    return any(first <= line <= last for line in lines)
+def _lines(pattern: re.Pattern[str], text: str) -> list[int]:
+    """The lines of a text on which a pattern is found, in order."""
+    found: list[int] = []
+    line, place = 1, 0
+    for match in pattern.finditer(text):
+        line += text.count("\n", place, match.start())
+        place = match.start()
+        found.append(line)
+    return found
+
+
+def _freezes_oddly(node: ast.AST) -> bool:
+    """Whether a gradient flag is assigned on anything but the variable of a loop over parameters."""
+    over_parameters: set[str] = set()
+    for part in ast.walk(node):
+        if isinstance(part, ast.For | ast.comprehension) and "parameters" in ast.unparse(part.iter):
+            over_parameters.update(name.id for name in ast.walk(part.target) if isinstance(name, ast.Name))
+    for part in ast.walk(node):
+        if isinstance(part, ast.Assign | ast.Compare):
+            for target in part.targets if isinstance(part, ast.Assign) else [part.left]:
+                if isinstance(target, ast.Attribute) and "grad" in target.attr and "require" in target.attr:
+                    plain = isinstance(target.value, ast.Name) and target.value.id in over_parameters
+                    if isinstance(part, ast.Compare) or not plain or target.attr != "requires_grad":
+                        return True
+    return False
+
+
+def _covers(node: ast.AST, lines: list[int]) -> bool:
+    """Whether one of the lines lies within a node."""
+    position = bisect.bisect_left(lines, node.lineno)  # type: ignore[attr-defined]
+    return position < len(lines) and lines[position] <= (node.end_lineno or node.lineno)  # type: ignore[attr-defined]
 
 
 def _is_script(file: SourceFile) -> bool:

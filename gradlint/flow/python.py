@@ -87,7 +87,10 @@ def _filter(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
         return UNKNOWN_VALUE
     for item in args[1].refs:
         if isinstance(item, ParamSet):
-            return _filter_parameters(run, args[0], item)
+            run.watch.membership.consumed(args[1], node)
+            kept = _filter_parameters(run, args[0], item)
+            made = next((r for r in kept.refs if isinstance(r, ParamSet)), None)
+            return kept if made is None else kept.replace(refs=(run.watch.membership.iterator(made, node),))
     return args[1]
 
 
@@ -116,7 +119,8 @@ def _list(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
         return run.container("list", Items(()), node)
     value = args[0]
     if any(isinstance(r, ParamSet | NameOf) for r in value.refs):
-        return value
+        run.watch.membership.consumed(value, node)
+        return value.replace(refs=tuple(ParamSet(r.entries, r.root) if isinstance(r, ParamSet) else r for r in value.refs))
     items = containers.contents(run, value)
     if items is not None:
         known = tuple(const(k) for k in items.known) if isinstance(items.known, dict) else items.known
@@ -310,7 +314,10 @@ def _partial(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
 def _chain(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     params = [r for v in args for w in containers.everything(run, v) for r in w.refs if isinstance(r, ParamSet)]
     if params:
-        return ref(ParamSet(tuple(dict.fromkeys(e for p in params for e in p.entries)), params[0].root))
+        for value in args:
+            run.watch.membership.consumed(value, node)
+        joined = ParamSet(tuple(dict.fromkeys(e for p in params for e in p.entries)), params[0].root)
+        return ref(run.watch.membership.iterator(joined, node))
     known: list[Value] = []
     for value in args:
         items = containers.iteration(run, value, 16)

@@ -179,6 +179,7 @@ def _loop(run: Run, turn: Callable[[], int], turns: int) -> int:
 
 def _for(run: Run, node: ast.For | ast.AsyncFor) -> int:
     source = expressions.evaluate(run, node.iter)
+    run.watch.membership.consumed(source, node.iter, surely=not _breaks(node))
     frame = run.frame
     for item in source.refs:
         if isinstance(item, Obj) and item.kind == "instance":
@@ -214,6 +215,11 @@ def _for(run: Run, node: ast.For | ast.AsyncFor) -> int:
     if status == FALL and node.orelse:
         return execute(run, node.orelse)
     return status
+
+
+def _breaks(node: ast.For | ast.AsyncFor) -> bool:
+    """Whether a loop may leave some of what it is over."""
+    return any(isinstance(part, ast.Break | ast.Return) for statement in node.body for part in ast.walk(statement))
 
 
 def _one_turn(run: Run, node: ast.For | ast.AsyncFor, item: Value) -> int:
