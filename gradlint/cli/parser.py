@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import NoReturn
 
@@ -19,7 +19,11 @@ COMMANDS = {
     "config": "list the settings, or explain one",
     "baseline": "accept what is found now (write), or drop what is no longer found (prune)",
     "clean": "remove the cache",
+    "server": "serve an editor over the language server protocol",
+    "completion": "print the completions of a shell",
 }
+
+SHELLS = ("bash", "zsh", "fish")
 
 
 class UsageError(Exception):
@@ -353,6 +357,37 @@ def _clean() -> argparse.ArgumentParser:
     return parser
 
 
+def _server() -> argparse.ArgumentParser:
+    parser = _new(
+        "server",
+        "Serves an editor over the language server protocol, on standard input and output. Editors start it; there is nothing\n"
+        "to see when a person does. Needs pygls: pip install 'torch-gradlint[lsp]'.",
+    )
+    parser.usage = "gradlint server"
+    parser.add_argument("--stdio", action="store_true", help="what it does anyway; some clients insist on saying so")
+    _general(parser)
+    return parser
+
+
+def _completion() -> argparse.ArgumentParser:
+    parser = _new(
+        "completion",
+        "Prints a script that teaches a shell gradlint's commands and options.\n\n"
+        'bash: eval "$(gradlint completion bash)" in ~/.bashrc\n'
+        "zsh:  gradlint completion zsh > _gradlint, in a folder of $fpath\n"
+        "fish: gradlint completion fish > ~/.config/fish/completions/gradlint.fish",
+    )
+    parser.usage = "gradlint completion SHELL"
+    parser.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+    _general(parser)
+    return parser
+
+
+def parsers() -> Mapping[str, argparse.ArgumentParser]:
+    """The parser of every command, by its name."""
+    return {command: make() for command, make in _PARSERS.items()}
+
+
 _PARSERS = {
     "check": _check,
     "verify": _verify,
@@ -361,4 +396,6 @@ _PARSERS = {
     "config": _config,
     "baseline": _baseline,
     "clean": _clean,
+    "server": _server,
+    "completion": _completion,
 }
