@@ -46,8 +46,8 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(str(blame_options(error, options) if "unknown rule" in str(error) else error)) from None
     tell(report.notes, options)
     try:
-        with _running(options) as running:
-            verdicts = verify(report, settings(options, config), others, running)
+        with running(options) as told:
+            verdicts = verify(report, settings(options, config), others, told)
     except Unavailable as error:
         raise UsageError(f"no code can be run here: {error}") from None
     report = replace(report, verdicts=verdicts)
@@ -133,10 +133,10 @@ class _Running:
 
 
 @contextmanager
-def _running(options: argparse.Namespace) -> Iterator[_Running]:
-    running = _Running(is_terminal(sys.stderr) and not options.quiet)
-    running("PyTorch's import")
+def running(options: argparse.Namespace) -> Iterator[_Running]:
+    shows = _Running(is_terminal(sys.stderr) and not options.quiet)
+    shows("PyTorch's import")
     try:
-        yield running
+        yield shows
     finally:
-        running.wipe()
+        shows.wipe()

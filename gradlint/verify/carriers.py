@@ -95,7 +95,7 @@ class Number(float):
     def __deepcopy__(self, memo: object) -> Number:
         return self
 
-    def __round__(self, digits: int | None = None) -> Any:
+    def __round__(self, digits: int | None = None) -> Any:  # type: ignore[override]
         plain: Any = round(float(self)) if digits is None else round(float(self), digits)
         return carry(plain, mark_of(self))
 

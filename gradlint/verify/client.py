@@ -51,7 +51,7 @@ class Server:
             return
         if not hasattr(os, "fork"):
             raise Unavailable("Running code needs a system that can fork processes: Linux or macOS")
-        own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+        own = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         environment = {**os.environ, **self.environment, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         code = f"import sys; sys.path.append({own!r}); from gradlint.verify.server import main; main()"
         self._process = subprocess.Popen(

@@ -83,7 +83,7 @@ def _raise_loopback() -> None:
 
 def overlay(folder: str, scratch: str) -> bool:
     """Lay a writable layer over a folder: what is written there goes to ``scratch``. Needs namespaces. Whether it worked."""
-    upper, work = os.path.join(scratch, "upper"), os.path.join(scratch, "work")  # noqa: PTH118
+    upper, work = os.path.join(scratch, "upper"), os.path.join(scratch, "work")
     with suppress(FileExistsError):
         os.mkdir(upper)
         os.mkdir(work)
@@ -125,12 +125,12 @@ def default_memory() -> int:
 class Guard:
     """An audit hook that keeps a program off the network and off files that are not its own.
 
-    ``writable``: folders below which it may write.  ``asked``: hosts that it tried to reach.  ``denied``: files that it tried to
-    write.  Processes that it forks share the count of forks.
+    ``writable``: folders below which it may write.  ``asked``: hosts that it tried to reach.  ``denied``: files that it tried
+    to write.  Processes that it forks share the count of forks.
     """
 
     def __init__(self, writable: Sequence[str]) -> None:
-        self.writable = tuple(os.path.realpath(folder) + os.sep for folder in writable) + ("/dev/", "/proc/")
+        self.writable = (*(os.path.realpath(folder) + os.sep for folder in writable), "/dev/", "/proc/")
         self.asked: list[str] = []
         self.denied: list[str] = []
         self._forks = mmap.mmap(-1, 8)
@@ -175,8 +175,8 @@ class Guard:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return
         name = os.fsdecode(path)
-        parent, leaf = os.path.split(os.path.abspath(name))  # noqa: PTH100
-        real = os.path.realpath(name) if os.path.islink(name) else os.path.join(os.path.realpath(parent), leaf)  # noqa: PTH114, PTH118
+        parent, leaf = os.path.split(os.path.abspath(name))
+        real = os.path.realpath(name) if os.path.islink(name) else os.path.join(os.path.realpath(parent), leaf)
         if not f"{real}{os.sep}".startswith(self.writable):
             self.denied.append(real)
             raise PermissionError(13, "gradlint lets a program write only in its own folder and the scratch folder", name)
@@ -185,7 +185,7 @@ class Guard:
         host = address[0] if isinstance(address, tuple) and address else ""
         if isinstance(host, bytes):
             host = host.decode("ascii", "replace")
-        if host in ("", None, "localhost", "::1", "0.0.0.0", "::") or str(host).startswith("127."):  # noqa: S104
+        if host in ("", None, "localhost", "::1", "0.0.0.0", "::") or str(host).startswith("127."):
             return
         if host in (socket.gethostname(), ""):
             return
@@ -208,7 +208,7 @@ def mirror(folder: str, scratch: str, most: int = 4000) -> str:
 
     Folders are real down to some depth, so that new files end up in the copy.
     """
-    copy = os.path.join(scratch, "run")  # noqa: PTH118
+    copy = os.path.join(scratch, "run")
     os.mkdir(copy)
     left = most
     pending = [(folder, copy, 0)]
@@ -219,7 +219,7 @@ def mirror(folder: str, scratch: str, most: int = 4000) -> str:
                 left -= 1
                 if left < 0:
                     return copy
-                place = os.path.join(target, entry.name)  # noqa: PTH118
+                place = os.path.join(target, entry.name)
                 if entry.is_dir(follow_symlinks=False) and depth < 3 and not entry.name.startswith("."):
                     os.mkdir(place)
                     pending.append((entry.path, place, depth + 1))
@@ -259,7 +259,7 @@ def _children(parent: int) -> list[int]:
         for name in os.listdir("/proc"):
             if name.isdigit():
                 with suppress(OSError, ValueError, IndexError):
-                    with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as stream:  # noqa: PTH123
-                        if int(stream.read().rpartition(")")[2].split()[1]) == parent:
-                            found.append(int(name))
+                    state = Path(f"/proc/{name}/stat").read_text(encoding="utf-8", errors="replace")
+                    if int(state.rpartition(")")[2].split()[1]) == parent:
+                        found.append(int(name))
     return found

@@ -18,8 +18,8 @@ DRIVE_SHARE = 0.5
 def by_factory(target: Target, seconds: float) -> Driven:
     """Call the factory of the settings and make sense of what it returns.
 
-    It may return a ``Driven``; a function without arguments, which computes a loss; a module and its input (a tensor, a tuple of
-    arguments or a dictionary of keyword arguments); or those two and a loss function of the output.
+    It may return a ``Driven``; a function without arguments, which computes a loss; a module and its input (a tensor, a tuple
+    of arguments or a dictionary of keyword arguments); or those two and a loss function of the output.
 
     Raises:
         DriverError: the factory is not there, or returns something else.
@@ -40,8 +40,8 @@ def by_factory(target: Target, seconds: float) -> Driven:
         description = f"{type(network).__name__} and its input from {target.factory}(): {_shape(given)}"
         return Driven(lambda: loss(_called(network, given)), {type(network).__name__: network, "self": network}, description)
     raise DriverError(
-        f"{target.factory} returned a {type(made).__name__}; it should return a module and its input, these and a loss function, "
-        "or a function that computes a loss"
+        f"{target.factory} returned a {type(made).__name__}; it should return a module and its input, these and a loss "
+        "function, or a function that computes a loss"
     )
 
 

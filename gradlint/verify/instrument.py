@@ -137,7 +137,7 @@ class _Rewriter(ast.NodeTransformer):
 def _heads(statement: ast.stmt, line: int, end_line: int) -> bool:
     """Whether lines belong to a statement itself, not to a statement within it."""
     inner = [child for field in ("body", "orelse", "finalbody", "handlers", "cases") for child in getattr(statement, field, ())]
-    first = min((_first(child) for child in inner), default=None)
+    first: int | None = min((_first(child) for child in inner), default=None)
     if isinstance(statement, ast.ClassDef):
         return False
     last = (statement.end_lineno or statement.lineno) if first is None else max(statement.lineno, first - 1)
@@ -147,7 +147,8 @@ def _heads(statement: ast.stmt, line: int, end_line: int) -> bool:
 def _first(node: ast.AST) -> int:
     decorators = getattr(node, "decorator_list", ())
     pattern = getattr(node, "pattern", None)
-    return min([getattr(node, "lineno", getattr(pattern, "lineno", 1 << 30)), *(each.lineno for each in decorators)])
+    own: int = getattr(node, "lineno", getattr(pattern, "lineno", 1 << 30))
+    return min([own, *(int(each.lineno) for each in decorators)])
 
 
 def _around(node: ast.expr, line: int) -> bool:

@@ -21,52 +21,56 @@ class Names:
 
     def __init__(self, places: Places) -> None:
         self.places = places
-        self.roots: dict[str, Any] = {}
+        self.roots: dict[str, tuple[Any, int]] = {}
 
     def look(self, namespaces: Sequence[dict[str, Any]] = ()) -> None:
         """Look into all frames of the user's that are running now, and into further namespaces."""
         frame: FrameType | None = sys._getframe(1)
+        seen = []
         while frame is not None:
             if self.places.is_user(frame.f_code.co_filename):
-                self.add(frame.f_locals)
+                seen.append(frame.f_locals)
             frame = frame.f_back
+        for rank, variables in enumerate(reversed(seen), 1):
+            self.add(variables, rank)
         for namespace in namespaces:
             self.add(namespace)
 
-    def add(self, variables: dict[str, Any]) -> None:
-        """Take up whatever modules and tensors are in some variables; outer ones win."""
+    def add(self, variables: dict[str, Any], rank: int = 0) -> None:
+        """Take up whatever modules and tensors are in some variables. ``rank``: names of a lower one are preferred."""
         for name, value in list(variables.items()):
             if not name.startswith("__"):
-                self._walk(name, value, MOST_DEEP)
+                self._walk(name, value, MOST_DEEP, rank)
 
-    def _walk(self, name: str, value: Any, depth: int) -> None:
-        if isinstance(value, nn.Module):
-            self.roots[name] = value
-        elif isinstance(value, torch.Tensor):
-            if isinstance(value, nn.Parameter):
-                self.roots[name] = value
-        elif not depth:
+    def _walk(self, name: str, value: Any, depth: int, rank: int) -> None:
+        if isinstance(value, (nn.Module, nn.Parameter)):
+            known = self.roots.get(name)
+            if known is None or known[1] >= rank:
+                self.roots[name] = value, rank
+        elif isinstance(value, torch.Tensor) or not depth:
             return
         elif isinstance(value, dict):
             for key, element in list(value.items())[:64]:
-                self._walk(f"{name}.{key}", element, depth - 1)
+                self._walk(f"{name}.{key}", element, depth - 1, rank)
         elif isinstance(value, (list, tuple)):
             for number, element in enumerate(value[:64]):
-                self._walk(f"{name}.{number}", element, depth - 1)
+                self._walk(f"{name}.{number}", element, depth - 1, rank)
         elif self._is_users(value):
             for key, element in list(vars(value).items())[:64]:
-                self._walk(f"{name}.{key}", element, depth - 1)
+                self._walk(f"{name}.{key}", element, depth - 1, rank)
 
     def _is_users(self, value: Any) -> bool:
         module = sys.modules.get(type(value).__module__)
         file = getattr(module, "__file__", None)
-        return bool(file) and hasattr(value, "__dict__") and self.places.is_user(file)
+        return file is not None and hasattr(value, "__dict__") and self.places.is_user(file)
 
     def finish(self, modules: Iterable[Any]) -> dict[int, list[str]]:
         """All names of each tensor, by id, the best first; tensors of modules without a variable go by their class."""
         known: dict[int, list[str]] = {}
-        roots = sorted(self.roots.items(), key=lambda root: (-_size(root[1]), len(root[0]), root[0]))
-        for name, root in [*roots, *((type(module).__name__, module) for module in _outermost(modules))]:
+        found = [(name, root, rank, _size(root)) for name, (root, rank) in self.roots.items()]
+        found.sort(key=lambda each: (-each[3], each[2], len(each[0]), each[0]))
+        named = [(name, root) for name, root, _, _ in found]
+        for name, root in [*named, *((type(module).__name__, module) for module in _outermost(modules))]:
             for below, tensor in _tensors(root):
                 full = f"{name}.{below}" if below else name
                 names = known.setdefault(id(tensor), [])

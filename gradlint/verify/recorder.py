@@ -16,9 +16,10 @@ from torch import nn
 
 from gradlint.verify import carriers
 from gradlint.verify.instrument import Asked
-from gradlint.verify.marks import Mark, Term, bits, merge
+from gradlint.verify.marks import Mark, Term, merge
 from gradlint.verify.names import Names
 from gradlint.verify.places import Place, Places
+from gradlint.verify.sequence import Sequence as Sequence_
 from gradlint.verify.tracer import LEAF, Tracer, quiet
 
 MOST_RECORDS = 256
@@ -31,7 +32,7 @@ LARGEST_BUFFER = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Backward:
-    """One way in which a backward went: the loss's cuts and terms, the leaves that the graph reached and that got a gradient."""
+    """One way in which a backward went: the loss's cuts and terms, and the leaves that it reached and gave a gradient."""
 
     cuts: int
     live: int
@@ -86,15 +87,19 @@ class Stop(BaseException):
 class Recorder:
     """Everything noted in one run, for the claims that are asked of it.
 
-    ``enough``: called when ``steps`` optimizer steps have been seen since the last claim's line was reached first.
+    ``enough``: called when ``steps`` optimizer steps have been seen since the last claim's line was reached first; or in all,
+    when not ``patient``.
     """
 
-    def __init__(self, places: Places, asked: Sequence[Asked], steps: int, enough: Callable[[], None]) -> None:
+    def __init__(
+        self, places: Places, asked: Sequence[Asked], steps: int, enough: Callable[[], None], *, patient: bool = True
+    ) -> None:
         self.places = places
-        self.tracer = Tracer(places, self._flagged)
+        self.tracer = Tracer(places, self._flagged, lambda tensor: self.sequence.zero_grad([tensor]))
         self.asked = asked
         self.wanted = steps
         self.enough = enough
+        self.patient = patient
         self.names = Names(places)
         self.reached: Counter[int] = Counter()
         self.last_reached = 0
@@ -121,7 +126,9 @@ class Recorder:
         self.flags: dict[int, list[Flagged]] = defaultdict(list)
         self.values: dict[int, list[str]] = defaultdict(list)
         self.calls: Counter[str] = Counter()
-        self.order: list[tuple[str, Place | None, int]] = []
+        self.sequence = Sequence_(self._mask, self.claims_here)
+        self.made: dict[int, dict[int, Any]] = defaultdict(dict)
+        self.steps_at: dict[int, list[int]] = defaultdict(list)
         self.initial: dict[int, tuple[Any, Any]] = {}
         self.compiled = False
         self.watch_moves = any(each.claim.kind == "moves-though-frozen" for each in asked)
@@ -129,7 +136,9 @@ class Recorder:
         self._to_remember: list[Any] = []
         self._frozen_before: list[tuple[Any, Any]] = []
         self._buffers_before: dict[int, list[tuple[str, Any, Any]]] = {}
-        self._sites = {(each.claim.site.file, line): () for each in asked for line in _lines(each)}
+        self._sites: dict[tuple[str, int], tuple[int, ...]] = {
+            (each.claim.site.file, line): () for each in asked for line in _lines(each)
+        }
         for each in asked:
             for line in _lines(each):
                 key = (each.claim.site.file, line)
@@ -149,7 +158,7 @@ class Recorder:
 
     def held(self) -> set[int]:
         """The ids of all parameters that some optimizer holds now."""
-        return {id(tensor) for held in self.optimizers for group in held.optimizer.param_groups for tensor in group["params"]}
+        return {id(tensor) for held in self.optimizers for tensor in _held(held.optimizer)}
 
     def trainable(self) -> int:
         """The leaves that require grad now and, if there is an optimizer at all, are in one."""
@@ -174,7 +183,7 @@ class Recorder:
         self._watch_backward()
         self._watch_optimizers()
         self._watch_modules()
-        self._watch_others()
+        self.sequence.watch()
 
     def start_over(self, steps: int) -> None:
         """Forget what trained so far: it was a search for arguments. ``steps``: as for the constructor."""
@@ -193,6 +202,8 @@ class Recorder:
             self.last_reached = self.steps if self.optimizers else self.gradients
             self.reached_at[number] = self.steps
         self.reached[number] += 1
+        if len(self.steps_at[number]) < MOST_RECORDS:
+            self.steps_at[number].append(self.steps)
 
     def hear_flag(self, number: int, receiver: Any, value: bool | None) -> None:
         """A flag was assigned on ``receiver`` where nothing reads it."""
@@ -227,15 +238,10 @@ class Recorder:
         """An old constructor such as ``torch.FloatTensor(…)`` is called."""
         return self.tracer.made("tensor", arguments, constructor(*arguments, **options))
 
-    def note(self, kind: str, thing: Any = None) -> None:
-        """Add to the order of events."""
-        self.calls[kind] += 1
-        if len(self.order) < 4096:
-            self.order.append((kind, self.places.here(sys._getframe(1)), id(thing)))
-
     def _progress(self) -> None:
         seen = self.steps if self.optimizers else self.gradients
-        if seen - self.last_reached >= self.wanted and all(self.reached[each.number] for each in self.asked):
+        waited = seen - self.last_reached >= self.wanted and all(self.reached[each.number] for each in self.asked)
+        if waited or (not self.patient and seen >= self.wanted):
             self.enough()
 
     # Backward --------------------------------------------------------------------------------------------------------
@@ -268,7 +274,7 @@ class Recorder:
             self._pending, self._stepped = [], False
         self._pending.append(place)
         self.gradients += 1
-        self.note("backward", losses[0] if losses else None)
+        self.calls["backward"] += 1
         with quiet(), self.tracer.pause():
             if self.gradients <= 8:
                 self.names.look()
@@ -290,6 +296,7 @@ class Recorder:
             # A loss without a graph ends most programs here.  The rest of the program has more to tell.
         with quiet(), self.tracer.pause():
             got = self._received(before)
+            self.sequence.backward(losses, got, before, [held.optimizer for held in self.optimizers])
         self._record(place, mark, live, got, trainable, error)
         if not self.optimizers:
             self._progress()
@@ -361,8 +368,8 @@ class Recorder:
     def _watch_optimizers(self) -> None:
         from torch.optim import optimizer as module
 
-        initialise = module.Optimizer.__init__
-        zero = module.Optimizer.zero_grad
+        optimizer_class: Any = module.Optimizer
+        initialise, zero = optimizer_class.__init__, optimizer_class.zero_grad
 
         @functools.wraps(initialise)
         def __init__(optimizer: Any, *args: Any, **kwargs: Any) -> None:
@@ -372,12 +379,13 @@ class Recorder:
 
         @functools.wraps(zero)
         def zero_grad(optimizer: Any, *args: Any, **kwargs: Any) -> None:
-            self.note("zero_grad", optimizer)
+            self.calls["zero_grad"] += 1
+            self.sequence.zero_grad(_held(optimizer))
             with self.tracer.pause():
                 zero(optimizer, *args, **kwargs)
 
-        module.Optimizer.__init__ = __init__  # type: ignore[method-assign]
-        module.Optimizer.zero_grad = zero_grad  # type: ignore[method-assign]
+        optimizer_class.__init__ = __init__
+        optimizer_class.zero_grad = zero_grad
         module.register_optimizer_step_pre_hook(lambda optimizer, _args, _kwargs: self._before_step(optimizer))
         module.register_optimizer_step_post_hook(lambda optimizer, _args, _kwargs: self._after_step(optimizer))
 
@@ -387,28 +395,25 @@ class Recorder:
                 self.initial.setdefault(id(tensor), (tensor, tensor.detach().clone()))
             self._to_remember = []
             self._take_up(optimizer)
+            self.sequence.before_step(optimizer, self._mask(t for t in _held(optimizer) if t.grad is not None))
             if self.watch_moves:
-                self._frozen_before = [
-                    (tensor, tensor.detach().clone())
-                    for group in optimizer.param_groups
-                    for tensor in group["params"]
-                    if not tensor.requires_grad
-                ]
+                self._frozen_before = [(t, t.detach().clone()) for t in _held(optimizer) if not t.requires_grad]
 
     def _take_up(self, optimizer: Any) -> None:
         """A gradient that the program itself put there counts like one that came by backward."""
-        for group in optimizer.param_groups:
-            for tensor in group["params"]:
-                number = tensor.__dict__.get(LEAF)
-                if tensor.grad is not None and number is not None and not self.nonzero >> number & 1:
-                    self.got |= 1 << number
-                    if self.checks[number] < 24:
-                        self.checks[number] += 1
-                        self.nonzero |= int(_nonzero(tensor.grad)) << number
+        for tensor in _held(optimizer):
+            number = tensor.__dict__.get(LEAF)
+            if tensor.grad is not None and number is not None and not self.nonzero >> number & 1:
+                self.got |= 1 << number
+                if self.checks[number] < 24:
+                    self.checks[number] += 1
+                    self.nonzero |= int(_nonzero(tensor.grad)) << number
 
     def _after_step(self, optimizer: Any) -> None:
         with quiet(), self.tracer.pause():
-            self.note("step", optimizer)
+            self.calls["step"] += 1
+            versions = {t.__dict__[LEAF]: _version(t) for t in _held(optimizer) if t.grad is not None and LEAF in t.__dict__}
+            self.sequence.after_step(optimizer, versions)
             for tensor, before in self._frozen_before:
                 distance = float((tensor.detach() - before).abs().max()) if tensor.numel() else 0.0
                 if distance > 0:
@@ -418,7 +423,7 @@ class Recorder:
             for held in self.optimizers:
                 if held.optimizer is optimizer:
                     held.steps += 1
-            stepped = self._mask(tensor for group in optimizer.param_groups for tensor in group["params"])
+            stepped = self._mask(_held(optimizer))
             for place in self._pending:
                 self.served[place] |= stepped
             self._stepped = True
@@ -432,9 +437,11 @@ class Recorder:
     def _watch_modules(self) -> None:
         from torch.nn.modules import module
 
+        module_class: Any = nn.Module
         initialise = nn.Module.__init__
         train = nn.Module.train
         assign = nn.Module.__setattr__
+        zero = nn.Module.zero_grad
         add = nn.Module.add_module
 
         @functools.wraps(initialise)
@@ -442,6 +449,8 @@ class Recorder:
             initialise(instance, *args, **kwargs)
             if len(self.modules) < MOST_MODULES:
                 self.modules[id(instance)] = instance
+                for number in self.claims_here():
+                    self.made[number][id(instance)] = instance
 
         @functools.wraps(train)
         def switched(instance: Any, mode: bool = True) -> Any:
@@ -464,10 +473,16 @@ class Recorder:
             self._replace(instance, name, value)
             add(instance, name, value)
 
-        nn.Module.__init__ = __init__  # type: ignore[method-assign]
-        nn.Module.train = switched  # type: ignore[method-assign]
-        nn.Module.__setattr__ = __setattr__  # type: ignore[method-assign,assignment]
-        nn.Module.add_module = add_module  # type: ignore[method-assign]
+        @functools.wraps(zero)
+        def zero_grad(instance: Any, *args: Any, **kwargs: Any) -> None:
+            self.sequence.zero_grad(instance.parameters())
+            zero(instance, *args, **kwargs)
+
+        module_class.zero_grad = zero_grad
+        module_class.__init__ = __init__
+        module_class.train = switched
+        module_class.__setattr__ = __setattr__
+        module_class.add_module = add_module
         module.register_module_forward_pre_hook(self._before_forward)
         module.register_module_forward_hook(self._after_forward, always_call=True)
 
@@ -478,11 +493,11 @@ class Recorder:
             for parts in self.evaluated.values():
                 for key in parts.keys() & covered:
                     self.reset.setdefault(key, (parts[key], place))
-            self.note("train", instance)
+            self.calls["train"] += 1
         else:
             for number in self.claims_here():
                 self.evaluated[number].update({id(part): part for part in instance.modules()})
-            self.note("eval", instance)
+            self.calls["eval"] += 1
 
     def _replace(self, instance: Any, name: str, value: Any) -> None:
         for number in self.claims_here():
@@ -536,24 +551,11 @@ class Recorder:
             else:
                 freezing.frozen[id(tensor)] = tensor
 
-    def _watch_others(self) -> None:
-        utils = torch.nn.utils
-        for name in ("clip_grad_norm_", "clip_grad_value_"):
-            setattr(utils, name, self._noted("clip", getattr(utils, name)))
-        from torch.amp import GradScaler
-        from torch.optim.lr_scheduler import LRScheduler
 
-        for name in ("scale", "unscale_", "update"):
-            setattr(GradScaler, name, self._noted(f"scaler.{name}", getattr(GradScaler, name)))
-        del LRScheduler  # schedulers wrap step themselves; their order is read from the optimizer's counter
-
-    def _noted(self, kind: str, function: Any) -> Any:
-        @functools.wraps(function)
-        def noted(*args: Any, **kwargs: Any) -> Any:
-            self.note(kind, args[0] if args else None)
-            return function(*args, **kwargs)
-
-        return noted
+def _held(optimizer: Any) -> Iterator[Any]:
+    """The parameters of an optimizer."""
+    for group in optimizer.param_groups:
+        yield from group["params"]
 
 
 def _lines(asked: Asked) -> Iterator[int]:
@@ -574,8 +576,3 @@ def _version(tensor: Any) -> tuple[int, int] | None:
     if tensor is None or tensor.grad is None:
         return None
     return id(tensor.grad), tensor.grad._version
-
-
-def reached_leaves(mask: int) -> list[int]:
-    """The numbers in a set of leaves."""
-    return list(bits(mask))

@@ -201,9 +201,12 @@ def job_row(
     root: Path,
     shown: Mapping[str, str],
     text: str | None = None,
-    summary: bool = False,
+    traced: bool = False,
 ) -> dict[str, Any]:
-    """A job for the server as plain data. ``text``: a notebook's code; ``summary``: tell what the run shows by itself."""
+    """A job for the server as plain data.
+
+    ``text``: a notebook's code.  ``traced``: stop after the steps, reached or not, and tell what the run shows by itself.
+    """
     from gradlint.verify.confine import default_memory
 
     roots = dict.fromkeys((str(root), str(attempt.file.parent)))
@@ -222,7 +225,7 @@ def job_row(
         "package": attempt.package,
         "text": text,
         "roots": list(roots),
-        "summary": summary,
+        "traced": traced,
         "claims": [_claim_row(claim) for claim in claims],
         "arguments": list(settings.arguments),
         "shown": dict(shown),

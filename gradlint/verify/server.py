@@ -60,7 +60,7 @@ def warm() -> None:
     # The first optimizer step imports half of torch again; let the children inherit it.
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.AdamW([parameter])
-    parameter.sum().backward()
+    parameter.sum().backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     import gradlint.verify.worker
 
@@ -225,7 +225,7 @@ def _user(job: dict[str, Any], scratch: str, answer: int, output: int, apart: bo
 def _folder(job: dict[str, Any], scratch: str, apart: bool) -> str:
     """The folder that the program runs in: its own under a writable layer, or a copy made of links."""
     folder: str = job["folder"]
-    layers = [os.path.join(scratch, str(number)) for number, _ in enumerate(job["layers"])]  # noqa: PTH118
+    layers = [os.path.join(scratch, str(number)) for number, _ in enumerate(job["layers"])]
     for layer in layers:
         os.mkdir(layer)
     if apart and all(confine.overlay(root, layer) for root, layer in zip(job["layers"], layers, strict=True)):

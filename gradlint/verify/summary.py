@@ -26,20 +26,26 @@ def summary(run: Run) -> dict[str, Any]:
     trace = recorder.tracer.trace
     held = recorder.held()
     depends = 0
-    passed = 0
-    for group in recorder.backwards.values():
+    meant: dict[int, int] = {}
+    met: dict[int, int] = {}
+    for stack, group in recorder.backwards.items():
         for record in group:
-            passed |= record.cuts
+            behind = 0
+            for term in record.terms:
+                behind |= term.depends
+            for number in bits(behind):
+                met[number] = met.get(number, 0) | record.cuts
+                if recorder.served[stack] >> number & 1:
+                    meant[number] = meant.get(number, 0) | record.cuts
             for term in record.terms:
                 depends |= term.depends
             depends |= record.live
     states: dict[str, list[Any]] = {name: [] for name in ("trains", "zero", "starved", "idle", "left", "frozen")}
-    numbers = {id(leaf.tensor()): leaf.number for leaf in trace.leaves}
+    numbers = {id(leaf.tensor()): leaf.number for leaf in trace.leaves if leaf.tensor() is not None}
     starved = 0
     parameters = {id(tensor): tensor for tensor in run.every if _is_parameter(tensor) or id(tensor) in held}
     for key, tensor in parameters.items():
-        number = numbers.get(key)
-        bit = 1 << number if number is not None else 0
+        bit = 1 << numbers[key] if key in numbers else 0
         inside = key in held
         if not tensor.requires_grad:
             state = "frozen"
@@ -56,13 +62,19 @@ def summary(run: Run) -> dict[str, Any]:
             state = "idle"
         states[state].append(tensor)
     every = list(parameters.values())
+    blame = {1 << number: meant.get(number) or met.get(number, 0) for number in bits(starved)}
+
+    def guilty(cut: Cut) -> int:
+        """The leaves that a cut keeps a loss from which is there to train them; of leaves without such a loss, any loss."""
+        return sum(bit for bit, blamed in blame.items() if blamed >> cut.number & 1)
+
     cuts = [
         {
             **_cut(cut, run),
-            "parameters": summarise(run.leaves(cut.severed & starved), run.names, every),
+            "parameters": summarise(run.leaves(cut.severed & starved & guilty(cut)), run.names, every),
         }
         for cut in trace.cuts
-        if cut.kind not in _PASSING and cut.severed & starved and passed >> cut.number & 1
+        if cut.kind not in _PASSING and cut.severed & starved & guilty(cut)
     ]
     return {
         "steps": recorder.steps,

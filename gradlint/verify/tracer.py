@@ -1,8 +1,8 @@
 """Follows values through a running program and notes where gradient stops.
 
-A function mode sees every call into PyTorch.  Each tensor that depends on a leaf requiring grad carries a ``Mark``; an operation
-that gives a result without gradient from arguments with one is a *cut*, and whatever is computed from its result carries the
-cut's bit, also through ``no_grad``, NumPy and Python numbers.  A cut matters once a loss carries its bit.
+A function mode sees every call into PyTorch.  Each tensor that depends on a leaf requiring grad carries a ``Mark``; an
+operation that gives a result without gradient from arguments with one is a *cut*, and whatever is computed from its result
+carries the cut's bit, also through ``no_grad``, NumPy and Python numbers.  A cut matters once a loss carries its bit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedTensorMixin  # type: ignore[attr-defined]
 from torch.overrides import TorchFunctionMode
 
 from gradlint.verify import carriers
@@ -32,30 +32,188 @@ _CONVERSIONS = frozenset(
     ("item", "__float__", "__int__", "__index__", "__complex__", "tolist", "numpy", "__array__", "__bool__")
 )
 _ZERO = frozenset(
-    "round round_ floor floor_ ceil ceil_ trunc trunc_ fix fix_ sign sign_ sgn sgn_ bernoulli bernoulli_ poisson normal "
-    "heaviside floor_divide floor_divide_ __floordiv__ __rfloordiv__ __ifloordiv__".split()
+    [
+        "round",
+        "round_",
+        "floor",
+        "floor_",
+        "ceil",
+        "ceil_",
+        "trunc",
+        "trunc_",
+        "fix",
+        "fix_",
+        "sign",
+        "sign_",
+        "sgn",
+        "sgn_",
+        "bernoulli",
+        "bernoulli_",
+        "poisson",
+        "normal",
+        "heaviside",
+        "floor_divide",
+        "floor_divide_",
+        "__floordiv__",
+        "__rfloordiv__",
+        "__ifloordiv__",
+    ]
 )
 _OVERWRITES = frozenset(
-    "zero_ fill_ normal_ uniform_ random_ exponential_ geometric_ log_normal_ cauchy_ bernoulli_ resize_ set_".split()
+    [
+        "zero_",
+        "fill_",
+        "normal_",
+        "uniform_",
+        "random_",
+        "exponential_",
+        "geometric_",
+        "log_normal_",
+        "cauchy_",
+        "bernoulli_",
+        "resize_",
+        "set_",
+    ]
 )
 _SUMS = frozenset(
-    "add add_ __add__ __radd__ __iadd__ sub sub_ subtract rsub __sub__ __rsub__ __isub__ sum mean nansum nanmean stack cat concat "
-    "concatenate hstack vstack cumsum tensor as_tensor asarray from_numpy".split()
+    [
+        "add",
+        "add_",
+        "__add__",
+        "__radd__",
+        "__iadd__",
+        "sub",
+        "sub_",
+        "subtract",
+        "rsub",
+        "__sub__",
+        "__rsub__",
+        "__isub__",
+        "sum",
+        "mean",
+        "nansum",
+        "nanmean",
+        "stack",
+        "cat",
+        "concat",
+        "concatenate",
+        "hstack",
+        "vstack",
+        "cumsum",
+        "tensor",
+        "as_tensor",
+        "asarray",
+        "from_numpy",
+    ]
 )
 _UNARY = frozenset(
-    "neg __neg__ negative squeeze unsqueeze view reshape flatten ravel to type type_as float double half bfloat16 cpu cuda clone contiguous "
-    "__getitem__ select index_select narrow unbind expand expand_as view_as reshape_as permute transpose t requires_grad_ "
-    "nan_to_num detach detach_ data item tolist numpy __float__ all_reduce alias".split()
+    [
+        "neg",
+        "__neg__",
+        "negative",
+        "squeeze",
+        "unsqueeze",
+        "view",
+        "reshape",
+        "flatten",
+        "ravel",
+        "to",
+        "type",
+        "type_as",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "cpu",
+        "cuda",
+        "clone",
+        "contiguous",
+        "__getitem__",
+        "select",
+        "index_select",
+        "narrow",
+        "unbind",
+        "expand",
+        "expand_as",
+        "view_as",
+        "reshape_as",
+        "permute",
+        "transpose",
+        "t",
+        "requires_grad_",
+        "nan_to_num",
+        "detach",
+        "detach_",
+        "data",
+        "item",
+        "tolist",
+        "numpy",
+        "__float__",
+        "all_reduce",
+        "alias",
+    ]
 )
 _PRODUCTS = frozenset(
-    "mul mul_ multiply __mul__ __rmul__ __imul__ div div_ divide true_divide __truediv__ __div__ __itruediv__ lerp".split()
+    [
+        "mul",
+        "mul_",
+        "multiply",
+        "__mul__",
+        "__rmul__",
+        "__imul__",
+        "div",
+        "div_",
+        "divide",
+        "true_divide",
+        "__truediv__",
+        "__div__",
+        "__itruediv__",
+        "lerp",
+    ]
 )
-_PAIRWISE = frozenset("broadcast_tensors meshgrid atleast_1d atleast_2d atleast_3d".split())
+_PAIRWISE = frozenset(["broadcast_tensors", "meshgrid", "atleast_1d", "atleast_2d", "atleast_3d"])
 _QUIET = frozenset(
-    "size dim numel stride is_contiguous storage_offset is_floating_point is_complex element_size type_as_ data_ptr is_same_size "
-    "register_hook retain_grad register_post_accumulate_grad_hook is_pinned nelement ndimension get_device untyped_storage "
-    "is_shared share_memory_ pin_memory __hash__ __len__ __repr__ __format__ __str__ __dir__ is_inference is_tensor isnan isfinite "
-    "isinf _is_view requires_grad_ shape has_names is_nonzero".split()
+    [
+        "size",
+        "dim",
+        "numel",
+        "stride",
+        "is_contiguous",
+        "storage_offset",
+        "is_floating_point",
+        "is_complex",
+        "element_size",
+        "type_as_",
+        "data_ptr",
+        "is_same_size",
+        "register_hook",
+        "retain_grad",
+        "register_post_accumulate_grad_hook",
+        "is_pinned",
+        "nelement",
+        "ndimension",
+        "get_device",
+        "untyped_storage",
+        "is_shared",
+        "share_memory_",
+        "pin_memory",
+        "__hash__",
+        "__len__",
+        "__repr__",
+        "__format__",
+        "__str__",
+        "__dir__",
+        "is_inference",
+        "is_tensor",
+        "isnan",
+        "isfinite",
+        "isinf",
+        "_is_view",
+        "requires_grad_",
+        "shape",
+        "has_names",
+        "is_nonzero",
+    ]
 )
 
 
@@ -128,10 +286,16 @@ Listener = Callable[[str, Any, Any], None]
 class Tracer(TorchFunctionMode):
     """The function mode. Enter it once per process; ``install`` adds what a mode does not see.
 
-    ``on_flag``: called when ``requires_grad`` of a tensor is set, with the tensor and the value.
+    ``on_flag``: called when ``requires_grad`` of a tensor is set, with the tensor and the value; ``on_clear``: when its
+    ``grad`` is set to None.
     """
 
-    def __init__(self, places: Places, on_flag: Callable[[Any, bool], None] | None = None) -> None:
+    def __init__(
+        self,
+        places: Places,
+        on_flag: Callable[[Any, bool], None] = lambda _tensor, _value: None,
+        on_clear: Callable[[Any], None] = lambda _tensor: None,
+    ) -> None:
         super().__init__()
         self.places = places
         self.trace = Trace()
@@ -142,7 +306,8 @@ class Tracer(TorchFunctionMode):
         self.escaped = 0
         self.trouble = ""
         self._escapes: list[tuple[FrameType, Mark]] = []
-        self.on_flag = on_flag or (lambda _tensor, _value: None)
+        self.on_flag = on_flag
+        self.on_clear = on_clear
 
     # Marks -----------------------------------------------------------------------------------------------------------
 
@@ -159,7 +324,7 @@ class Tracer(TorchFunctionMode):
         """The entry of a leaf that requires grad."""
         number = tensor.__dict__.get(LEAF)
         if number is not None and self.trace.leaves[number].tensor() is tensor:
-            return self.trace.leaves[number]
+            return self.trace.leaves[int(number)]
         parameter = isinstance(tensor, torch.nn.Parameter)
         reference: Callable[[], Any] = (lambda: tensor) if parameter else weakref.ref(tensor)
         leaf = Leaf(len(self.trace.leaves), reference, parameter)
@@ -245,7 +410,7 @@ class Tracer(TorchFunctionMode):
 
     def _give(self, name: str, args: Any, kwargs: Any, marks: list[Mark], scalars: list[bool], result: Any) -> None:
         """Mark what an operation returned."""
-        apart = name in _SUMS or (name in _UNARY or name in _PRODUCTS) and len(marks) == 1
+        apart = name in _SUMS or ((name in _UNARY or name in _PRODUCTS) and len(marks) == 1)
         first = args[0] if args and isinstance(args[0], torch.Tensor) else None
         if name == "copy_" and first is not None:
             kept: list[Mark] = []
@@ -338,6 +503,8 @@ class Tracer(TorchFunctionMode):
         name = getattr(getattr(func, "__self__", None), "__name__", "")
         if name == "requires_grad" and not self.paused:
             self._flag(args[0], bool(args[1]))
+        if name == "grad" and args[1] is None and not self.paused:
+            self.on_clear(args[0])
         result = func(*args)
         if name == "data" and not self.paused and not is_source(args[0]):
             mark = self.mark(args[1])
@@ -502,12 +669,14 @@ class Tracer(TorchFunctionMode):
             tracer.regions = getattr(manager, "_gradlint_before", tracer.regions)
             return enter_again(manager)
 
-        torch.set_grad_enabled.__init__ = __init__  # type: ignore[method-assign]
-        torch.set_grad_enabled.__enter__ = __enter__  # type: ignore[method-assign]
+        switch_class: Any = torch.set_grad_enabled
+        switch_class.__init__ = __init__
+        switch_class.__enter__ = __enter__
 
     def _wrap_apply(self) -> None:
         tracer = self
-        original = torch.autograd.Function.apply.__func__  # type: ignore[attr-defined]
+        function_class: Any = torch.autograd.Function
+        original = function_class.apply.__func__
 
         @functools.wraps(original)
         def apply(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -539,11 +708,12 @@ class Tracer(TorchFunctionMode):
                         tracer.put(tensor, mark if foreign else tracer._passing("custom", cls.__name__, mark))
             return result
 
-        torch.autograd.Function.apply = classmethod(apply)  # type: ignore[method-assign,assignment]
+        function_class.apply = classmethod(apply)
 
     def _wrap_parameter(self) -> None:
         tracer = self
-        original = torch.nn.Parameter.__new__
+        parameter_class: Any = torch.nn.Parameter
+        original = parameter_class.__new__
 
         def __new__(cls: Any, data: Any = None, requires_grad: bool = True) -> Any:
             parameter = original(cls, data, requires_grad)
@@ -555,20 +725,22 @@ class Tracer(TorchFunctionMode):
                         tracer.put(parameter, mark.severed(cut))
             return parameter
 
-        torch.nn.Parameter.__new__ = __new__  # type: ignore[method-assign,assignment]
+        parameter_class.__new__ = __new__
 
     def _wrap_from_numpy(self) -> None:
+        library: Any = torch
         original = torch.from_numpy
 
         @functools.wraps(original)
         def from_numpy(array: Any) -> Any:
             return self.made("from_numpy", [array], original(array))
 
-        torch.from_numpy = from_numpy  # type: ignore[assignment]
+        library.from_numpy = from_numpy
 
     def _wrap_state(self) -> None:
         """Keep the marks out of what is saved."""
-        original = torch._utils._get_obj_state  # type: ignore[attr-defined]
+        library: Any = torch._utils
+        original = library._get_obj_state
 
         def state(thing: Any) -> Any:
             found = original(thing)
@@ -577,7 +749,7 @@ class Tracer(TorchFunctionMode):
                 return found or None
             return found
 
-        torch._utils._get_obj_state = state  # type: ignore[attr-defined]
+        library._get_obj_state = state
 
 
 _EXPLICIT = frozenset(("detach", "detach_", "data"))

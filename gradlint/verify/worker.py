@@ -35,10 +35,10 @@ class Job:
     """What to run and what to ask of it.
 
     ``kind``: ``script``, ``config`` or ``auto``.  ``file``: absolute path.  ``roots``: the user's folders, absolute.
-    ``shown``: how paths are shown, by absolute path.  ``steps``: optimizer steps to see after the last claim's line was reached.
+    ``shown``: how paths are shown, by absolute path.  ``steps``: optimizer steps to see after the last new line of a claim.
     ``seconds``: when to stop and judge what was seen.  ``text``: the program's text where it is not
-    the file's (a notebook's).  ``package``: the package that the file belongs to.  ``summary``: whether
-    to tell what the run shows by itself.
+    the file's (a notebook's).  ``package``: the package that the file belongs to.  ``traced``: stop
+    after the steps, reached or not, and tell what the run shows by itself.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class Job:
     seed: int = 0
     text: str | None = None
     package: str = ""
-    summary: bool = False
+    traced: bool = False
     factory: str = ""
     module: str = ""
     qualname: str = ""
@@ -65,7 +65,7 @@ class Session:
     def __init__(self, job: Job, deliver: Callable[[dict[int, Verdict], Ending, dict[str, Any]], None]) -> None:
         self.job = job
         self.places = Places(job.roots)
-        self.recorder = Recorder(self.places, job.claims, job.steps, self._enough)
+        self.recorder = Recorder(self.places, job.claims, job.steps, self._enough, patient=not job.traced)
         self.deliver = deliver
         self.delivered = False
         self.began = time.monotonic()
@@ -207,7 +207,7 @@ class Session:
                 verdicts = {each.number: run.inconclusive(ending.text.rstrip(".")) for each in self.job.claims}
             else:
                 verdicts = {each.number: judge(each, run) for each in self.job.claims}
-            self.deliver(verdicts, ending, summary(run) if self.job.summary else {})
+            self.deliver(verdicts, ending, summary(run) if self.job.traced else {})
 
 
 def perform(row: Mapping[str, Any], folder: str, scratch: str, answer: int) -> None:
@@ -263,7 +263,7 @@ def perform(row: Mapping[str, Any], folder: str, scratch: str, answer: int) -> N
         int(row["seed"]),
         row["text"],
         row["package"],
-        row["summary"],
+        row["traced"],
         row["factory"],
         row["module"],
         row["qualname"],

@@ -13,7 +13,6 @@ from gradlint.verify.probes.run import Run
 from gradlint.verify.recorder import Backward
 from gradlint.verify.tracer import Cut
 
-
 Stack = tuple[Place, ...]
 """The user's frames around a backward, the innermost first."""
 
@@ -194,7 +193,9 @@ def _otherwise(flow: _Flow) -> Verdict:
             flow.line(),
         )
     if not reaching and flow.recorder.tracer.escaped & flow.bits:
-        return run.inconclusive("The value leaves PyTorch after this line and was not seen to come back into a loss", flow.line())
+        return run.inconclusive(
+            "The value leaves PyTorch after this line and was not seen to come back into a loss", flow.line()
+        )
     return run.refuted(
         "All that is cut off here gets gradient by another way"
         if reaching
@@ -219,7 +220,7 @@ def _revived(asked: Asked, run: Run) -> Verdict | None:
         if not records:
             continue
         where = run.place(place[0].span()) if place else "the loss"
-        lost = [tensor for tensor in run.leaves(records[0].trainable)]
+        lost = list(run.leaves(records[0].trainable))
         if not any(record.live & record.trainable & ~revived for record in records):
             return run.confirmed(
                 f"The backward at {where} ends at the value that is made a leaf here and reaches nothing that trains",

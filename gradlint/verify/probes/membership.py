@@ -9,6 +9,7 @@ from torch import nn
 
 from gradlint.core.verdict import Evidence, Verdict
 from gradlint.verify.instrument import Asked
+from gradlint.verify.places import overlap
 from gradlint.verify.probes.run import Run
 
 
@@ -18,12 +19,10 @@ def not_in_optimizer(asked: Asked, run: Run) -> Verdict:
     number = asked.number
     if not recorder.reached[number]:
         return run.unreached()
-    concerned: dict[int, Any] = dict(recorder.freezings[number].unfrozen)
-    for owner, name, value in recorder.replaced[number]:
-        if getattr(owner, name, None) is value:
-            parameters = value.parameters() if isinstance(value, nn.Module) else [value]
-            concerned.update((id(parameter), parameter) for parameter in parameters)
-    tensors = [tensor for tensor in concerned.values() if tensor.requires_grad]
+    if run.ending.kind == "error" and run.ending.place and overlap(run.ending.place, asked.claim.site):
+        if "empty parameter list" in run.ending.text:
+            return run.confirmed("The optimizer gets no parameter at all", Evidence(run.ending.text, asked.claim.site))
+    tensors = [tensor for tensor in _concerned(asked, run) if tensor.requires_grad]
     if not tensors:
         return run.refuted("The line ran, and no parameter that requires gradient came from it")
     after = recorder.steps - recorder.reached_at.get(number, 0)
@@ -43,6 +42,23 @@ def not_in_optimizer(asked: Asked, run: Run) -> Verdict:
         if len(moved) == len(missing):
             return run.inconclusive("The parameters are in no optimizer, and something else changes them", *evidence)
     return run.confirmed("Parameters that require gradient are in no optimizer", *evidence)
+
+
+def _concerned(asked: Asked, run: Run) -> list[Any]:
+    """The parameters that a line unfreezes, puts in place or makes; else those that the claim names and that get a gradient."""
+    recorder = run.recorder
+    concerned: dict[int, Any] = dict(recorder.freezings[asked.number].unfrozen)
+    placed = [value for owner, name, value in recorder.replaced[asked.number] if getattr(owner, name, None) is value]
+    for value in [*placed, *recorder.made[asked.number].values()]:
+        parameters = value.parameters() if isinstance(value, nn.Module) else [value]
+        concerned.update((id(parameter), parameter) for parameter in parameters)
+    for leaf in recorder.tracer.trace.leaves:
+        tensor = leaf.tensor()
+        if tensor is not None and leaf.place is not None and overlap(leaf.place, asked.claim.site):
+            concerned[id(tensor)] = tensor
+    if concerned:
+        return list(concerned.values())
+    return [tensor for tensor in run.meant(asked.claim.subjects) if run.mask([tensor]) & recorder.got]
 
 
 def _moved(before: tuple[Any, Any] | None) -> bool:

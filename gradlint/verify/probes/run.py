@@ -24,7 +24,7 @@ MOST_GROUPS = 4
 class Ending:
     """How a run ended.
 
-    ``kind``: ``end`` (by itself), ``enough`` (all was seen), ``time``, ``error`` (an exception), ``exit`` (it left the process).
+    ``kind``: ``end`` (by itself), ``enough`` (all was seen), ``time``, ``error`` (an exception), ``exit`` (it left).
     ``text``: a phrase that goes after "the run ended:"; empty when there is nothing to say.  ``place``: where it raised.
     """
 
@@ -110,6 +110,10 @@ class Run:
     def is_meant(self, tensor: Any, subjects: Sequence[str]) -> bool:
         """Whether a tensor is among the subjects."""
         return any(matches(subject, name) for name in self.names.get(id(tensor), ()) for subject in subjects)
+
+    def parameters(self, optimizer: Any) -> list[Any]:
+        """What an optimizer holds."""
+        return [tensor for group in optimizer.param_groups for tensor in group["params"]]
 
     def mask(self, tensors: Iterable[Any]) -> int:
         """The leaves among tensors as a set."""
