@@ -202,6 +202,7 @@ def item(run: Run, holder: Value, index: Value, node: ast.AST) -> Value:
         plain = Value(holder.kind, holder.live, holder.dead, marks=holder.marks)
         values = (plain, index) if holder.kind == TENSOR or holder.depends else (plain,)
         taken = run.flow(values, holder.kind if holder.kind in (TENSOR, "array") else UNKNOWN)
+        taken.trait = holder.trait
         found = taken if found is None else join(found, taken)
     assert found is not None
     if index.dead and not found.depends and not loose:
@@ -285,6 +286,11 @@ def extend(run: Run, target: Value, more: Value, node: ast.AST) -> None:
         if isinstance(place, Obj) and isinstance(place.attrs.get("%items"), Items):
             items = place.attrs["%items"]
             inner = contents(run, more)
+            if "%container" in place.attrs:
+                for part in everything(run, more):
+                    for item in part.refs:
+                        if isinstance(item, Obj) and item.owner is None and item.kind not in CONTAINERS:
+                            item.owner = (place, "?")
             if isinstance(items.known, dict):
                 continue
             if inner is not None and isinstance(inner.known, tuple) and inner.rest is None and items.rest is None and len(items.known) < 64:

@@ -344,6 +344,83 @@ class UnusedUnderWrap(Fact):
     loss: Span
 
 
+@dataclass(frozen=True, slots=True)
+class ModeNotRestored(Fact):
+    """A module is put into eval mode in a training loop and trains on in it. ``span``: the eval call. ``backward``: the next one."""
+
+    module: str
+    backward: Span
+
+
+@dataclass(frozen=True, slots=True)
+class EvalMissing(Fact):
+    """A module is evaluated without gradient and in train mode. ``span``: the call of the module.
+
+    ``layers``: those that act otherwise in training.  ``region``: what switches gradient off.
+    """
+
+    module: str
+    layers: tuple[str, ...]
+    region: Span
+
+
+@dataclass(frozen=True, slots=True)
+class DropoutIgnoresMode(Fact):
+    """Dropout acts whatever the mode of the module around it. ``span``: the call.
+
+    ``form``: ``function`` (a function that is not told), ``always`` (it is told to), ``rate`` (a rate that ignores the mode) or
+    ``layer`` (a layer made where it is used).  ``switch``: the argument that tells the function.
+    """
+
+    form: str
+    switch: str
+
+
+@dataclass(frozen=True, slots=True)
+class GradDisabled(Fact):
+    """Gradient is switched off by a statement, stays off, and a loss is computed after it. ``span``: the call."""
+
+    api: str
+    backward: Span
+
+
+@dataclass(frozen=True, slots=True)
+class NoGradWithoutEffect(Fact):
+    """A stretch without gradient that is never entered. ``span``: the call or the name.
+
+    ``form``: ``dropped`` (called and thrown away), ``named`` (not even called) or ``uncalled`` (``with torch.no_grad:``).
+    """
+
+    form: str
+
+
+@dataclass(frozen=True, slots=True)
+class DoubleSoftmax(Fact):
+    """Scores are normalised before a loss that does so itself.
+
+    ``span``: the inner call, or the loss where the inner one is in another function.  ``squash``: ``softmax`` or ``sigmoid``.
+    """
+
+    squash: str
+    inner: Span
+    loss: Span
+
+
+@dataclass(frozen=True, slots=True)
+class GraphRetained(Fact):
+    """The graph of a loss is kept in a loop and nothing uses it again. ``span``: the backward's call."""
+
+    carried: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AccumulationNotScaled(Fact):
+    """Gradients of several batches are summed for one step, of a loss that is a mean. ``span``: the backward. ``every``: how many."""
+
+    every: str
+    step: Span
+
+
 FACTS: tuple[type[Fact], ...] = (
     Severed,
     DeviceRoundTrip,
@@ -365,6 +442,14 @@ FACTS: tuple[type[Fact], ...] = (
     SchedulerBeforeOptimizer,
     ScalerMisused,
     ScaledClip,
+    ModeNotRestored,
+    EvalMissing,
+    DropoutIgnoresMode,
+    GradDisabled,
+    NoGradWithoutEffect,
+    DoubleSoftmax,
+    GraphRetained,
+    AccumulationNotScaled,
     MissedByOptimizer,
     IteratorExhausted,
     UnregisteredModule,

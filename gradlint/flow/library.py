@@ -125,6 +125,11 @@ def call(run: Run, item: LibRef, args: Args, kwargs: Kwargs, node: ast.AST) -> V
     from gradlint.flow.python import BUILTINS
 
     if item.name.startswith("%scope"):
+        if item.name.endswith(".__enter__"):
+            return _entered_by_hand(run, item, node)
+        if item.name.endswith(".__exit__"):
+            run.regions = run.regions[:-1]
+            return NONE
         return _scope_as_decorator(run, item, args)
     if item.receiver is not None:
         row = run.program.knowledge.get(item.name)
@@ -142,6 +147,16 @@ def call(run: Run, item: LibRef, args: Args, kwargs: Kwargs, node: ast.AST) -> V
     if row is None:
         return _unlisted(run, item.name, args, kwargs, node)
     return _by_effect(run, row, item.name, args, kwargs, node)
+
+
+def _entered_by_hand(run: Run, item: LibRef, node: ast.AST) -> Value:
+    """``torch.no_grad().__enter__()``: gradient is off from here on."""
+    mode = item.name.removesuffix(".__enter__").split(":")[1]
+    if mode == "on":
+        run.regions = ()
+    elif mode in ("no-grad", "inference-mode"):
+        run.regions = (*run.regions, run.cut(mode, "statement", shown(run.frame.file, node), node))
+    return NONE
 
 
 def _scope_as_decorator(run: Run, item: LibRef, args: Args) -> Value:
@@ -166,6 +181,7 @@ def _unlisted(run: Run, name: str, args: Args, kwargs: Kwargs, node: ast.AST) ->
     run.watch.handed(values, node)
     params = _parameters_in(run, values)
     found = [m for v in values for m in modules.module_sources(run, v)]
+    run.watch.membership.handed(params, found)
     if params or found or last[:1].isupper():
         obj = run.allocate("opaque", node, tag=name)
         obj.attrs["%type"] = name
@@ -173,7 +189,6 @@ def _unlisted(run: Run, name: str, args: Args, kwargs: Kwargs, node: ast.AST) ->
         flow = run.flow([*found, *_tensors(run, values)], UNKNOWN)
         obj.attrs["%flow"] = Value(UNKNOWN, flow.live, flow.dead)
         if params:
-            run.watch.membership.handed(params)
             obj.attrs["%candidate"] = params
         obj.attrs["%held"] = tuple(r for v in values for w in containers.everything(run, v) for r in w.refs if isinstance(r, Obj))
         return Value(UNKNOWN, flow.live if not last[:1].isupper() else frozenset(), flow.dead if not last[:1].isupper() else {}, refs=(obj,), opaque=True)
@@ -213,7 +228,15 @@ def _by_effect(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: 
 
 
 def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
+    if row.get("dropout"):
+        run.watch.dropped(row, args, kwargs, node)
     result = run.flow(_inputs(run, row, args, kwargs))
+    if row.get("logits"):
+        run.watch.scored(str(row.get("logits")), argument(args, kwargs, 0, "input"), node)
+    if row.get("squash"):
+        result.trait = Trait(str(row.get("squash")), run.site(node))
+    elif name.rpartition(".")[2] in RESHAPES and args:
+        result.trait = args[0].trait
     if row.get("device") == "cpu" or (row.get("device") == "argument" and _to_cpu(args, kwargs) and _spelled_out(node)):
         result = _mark_cpu(run, result, node)
     results = row.get("results")
@@ -333,7 +356,7 @@ def _scope(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.
             run.regions = (*run.regions, run.cut(mode, "statement", shown(run.frame.file, node), node))
     if args and any(isinstance(r, FunctionRef) for r in args[0].refs):
         return args[0]
-    return ref(LibRef(f"%scope:{mode or 'open'}"))
+    return ref(LibRef(f"%scope:{mode or 'open'}{':acts' if row.get('statement') else ''}"))
 
 
 def scope_mode(row: Row, args: Args, kwargs: Kwargs) -> str | None:
@@ -373,6 +396,7 @@ def _backward(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: a
 
 
 def _gradients(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
+    run.watch.gradients_asked(node)
     modules.feed(args)
     flag = kwargs.get("create_graph")
     if flag is not None and not (flag.is_const and not flag.const):
@@ -452,6 +476,10 @@ def _writes(statement: ast.stmt, name: str) -> bool:
 
 def _module(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     obj = run.allocate("library", node, tag=name, row=row)
+    if row.get("dropout") is True:
+        rate = argument(args, kwargs, 0, "p")
+        if rate is not None and rate.is_const and rate.const == 0:
+            obj.attrs["%inert"] = True
     container = row.get("container")
     if container:
         _fill(run, obj, str(container), args, kwargs, node)
@@ -915,6 +943,11 @@ def container_member(run: Run, obj: Obj, name: str, args: Args, kwargs: Kwargs, 
     return containers.method(run, obj, name, args, kwargs, node)  # type: ignore[arg-type]
 
 
+# Operations that give a value another shape, place or precision, and leave it what it is.
+RESHAPES = frozenset(
+    "view reshape squeeze unsqueeze flatten unflatten float double half bfloat16 to type cuda cpu contiguous permute transpose t expand"
+    " narrow select index_select masked_select clone".split()
+)
 MODULE_WORDS = frozenset(
     "parameters named_parameters train eval requires_grad_ modules named_modules children named_children apply".split()
 )
@@ -1182,6 +1215,10 @@ def _tensor_effect(
         return run.sever(result, run.cut("nondifferentiable", "call", api, node))
     if _keeps_terms(name) and not run.regions and not any(v.depends for v in args):
         result.terms = receiver.terms
+    if row.get("squash"):
+        result.trait = Trait(str(row.get("squash")), run.site(node))
+    elif name in RESHAPES:
+        result.trait = receiver.trait
     if effect == "move":
         result = result.replace(opaque=receiver.opaque, kind=receiver.kind if receiver.kind != CONST else TENSOR)
     return result

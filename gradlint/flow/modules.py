@@ -33,6 +33,7 @@ from gradlint.flow.lattice import (
     TRUE,
     UNKNOWN,
     UNKNOWN_VALUE,
+    Trait,
     Value,
     const,
     join,
@@ -215,6 +216,9 @@ def _object_attribute(run: Run, obj: Obj, name: str, node: ast.AST) -> Value:
         return Value(CONST) if name != "__class__" or obj.cls is None else ref(ClassRef(obj.cls))
     if obj.kind == "library" and obj.row is not None:
         if obj.row.effect == "module":
+            items = obj.attrs.get("%items")
+            if isinstance(items, Items) and isinstance(items.known, dict) and name in items.known:
+                return items.known[name]
             weights = obj.row.get("weights", ("weight", "bias"))
             if name in weights:
                 return Value(TENSOR, frozenset((obj,)), refs=(ParamSet((Parameter(obj, name),), obj),))
@@ -471,6 +475,7 @@ def call_module(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value],
     """``module(…)``: forward, with its hooks."""
     if obj.row is None or obj.row.get("parameters"):
         feed(args)
+    run.watch.computing()
     for value in _hooks(obj, "%hooks.forward-pre"):
         calls.call_value(run, value, [ref(obj), _pack(run, args, node)], {}, node)
     result = _forward(run, obj, args, kwargs, node)
@@ -478,6 +483,7 @@ def call_module(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value],
         replaced = calls.call_value(run, value, [ref(obj), _pack(run, args, node), result], {}, node)
         if not (replaced.is_const and replaced.const is None) and (replaced.depends or replaced.refs):
             result = replaced
+    run.watch.computed(obj, node)
     return result
 
 
@@ -519,7 +525,12 @@ def _forward(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value], no
         inputs = _spread(run, args, kwargs)
         if obj.row.get("parameters"):
             inputs.append(Value(TENSOR, frozenset((obj,))))
-        return run.flow(inputs)
+        result = run.flow(inputs)
+        if obj.row.get("logits"):
+            run.watch.scored(str(obj.row.get("logits")), args[0] if args else kwargs.get("input"), node)
+        if obj.row.get("squash"):
+            result.trait = Trait(str(obj.row.get("squash")), run.site(node), obj)
+        return result
     return call_opaque(run, obj, args, kwargs, node)
 
 
@@ -666,6 +677,8 @@ def _call_object_method(run: Run, obj: Obj, name: str, args: list[Value], kwargs
             return calls.call_value(run, items.known[name], args, kwargs, node)
         return containers.method(run, obj, name, args, kwargs, node)  # type: ignore[arg-type]
     held = obj.attrs.get(name)
+    if held is None and isinstance(obj.attrs.get("%items"), Items) and isinstance(obj.attrs["%items"].known, dict):
+        held = obj.attrs["%items"].known.get(name)  # a part of a dictionary of modules
     if isinstance(held, Value):
         return calls.call_value(run, held, args, kwargs, node)
     info = find_method(run, obj, name)

@@ -36,7 +36,7 @@ def execute(run: Run, body: Sequence[ast.stmt]) -> int:
 
 def _expr(run: Run, node: ast.Expr) -> int:
     run.watch.statement(node)
-    expressions.evaluate(run, node.value)
+    run.watch.stood_alone(node.value, expressions.evaluate(run, node.value))
     return FALL
 
 
@@ -66,7 +66,7 @@ def _aug_assign(run: Run, node: ast.AugAssign) -> int:
     old = expressions.evaluate(run, load)
     new = expressions.evaluate(run, node.value)
     value = expressions.binary(run, node.op, old, new, node)
-    if isinstance(node.op, ast.Add) and any(isinstance(r, Obj) and r.kind == "list" for r in old.refs):
+    if isinstance(node.op, ast.Add) and any(isinstance(r, Obj) and (r.kind == "list" or "%container" in r.attrs) for r in old.refs):
         containers.extend(run, old, new, node)
         return FALL
     assign(run, node.target, value, node, augmented=True)
@@ -269,6 +269,7 @@ def _with_items(run: Run, node: ast.With | ast.AsyncWith, index: int) -> int:
     manager = expressions.evaluate(run, item.context_expr)
     if any(isinstance(r, LibRef) and r.name.startswith("%scope") for r in manager.refs):
         run.regions = before
+    run.watch.used_as_region(item.context_expr, manager)
     outcome: list[int] = []
 
     def body(value: Value) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BACKWARD, STEP, ZERO, BUILT, CLIP, TOUCH = "backward", "step", "zero", "built", "clip", "touch"
 SCHEDULE, UNSCALE, UPDATE, MODE, HANDED = "schedule", "unscale", "update", "mode", "handed"
+FORWARD, GRADIENTS = "forward", "gradients"
 
 
 class Event:
@@ -24,10 +25,12 @@ class Event:
 
     ``kind``: ``backward``; ``step`` and ``zero`` of an optimizer or module, or of bare parameters; ``built`` (an optimizer);
     ``clip`` of gradients; ``touch`` (the program reads or writes a gradient itself); ``schedule`` (a scheduler steps);
-    ``unscale`` and ``update`` of a gradient scaler; ``mode`` (train or eval); ``handed`` (given to code nobody can see into).
+    ``unscale`` and ``update`` of a gradient scaler; ``mode`` (train or eval); ``forward`` (a module is called, not by another);
+    ``gradients`` (asked for as values); ``handed`` (given to code nobody can see into).
     ``subject``: the optimizer, module, scaler or scheduler, where it is one.  ``owners``: whose parameters or gradients are
-    concerned.  ``closed``: nothing else is.  ``by``: the gradient scaler through which it happens; ``open_scale`` says that it may
-    be scaled or not.  ``note``: the mode that is set, or the name of the function that something is handed to.
+    concerned; of ``forward``, the layers that ran as in training and would run otherwise in evaluation.  ``closed``: nothing else is.  ``by``: the gradient scaler through which it happens; ``open_scale`` says that it may
+    be scaled or not.  ``note``: the mode that is set, the name of the function that
+    something is handed to, ``off`` for a forward without gradient, ``retain`` for a backward that keeps the graph.
     ``call``: the innermost call of a project function that it happens in.
     """
 

@@ -21,7 +21,10 @@ from gradlint.flow.trace import (
     BACKWARD,
     BUILT,
     CLIP,
+    FORWARD,
+    GRADIENTS,
     HANDED,
+    MODE,
     SCHEDULE,
     STEP,
     TOUCH,
@@ -29,6 +32,8 @@ from gradlint.flow.trace import (
     UPDATE,
     ZERO,
     Block,
+    Call,
+    Choice,
     Event,
     Loop,
 )
@@ -48,14 +53,25 @@ def judge(run: Run) -> list[Fact]:
     trace = run.watch.trace
     events = list(_events(trace.root))
     kinds = {event.kind for event in events}
-    if not kinds & {STEP, CLIP, SCHEDULE}:
-        return []
     found: list[Fact] = []
+    if MODE in kinds and BACKWARD in kinds:
+        for top in dict.fromkeys(e.subject for e in events if e.kind == MODE and e.note == "eval"):
+            if top is not None:
+                parts = frozenset(part for e in events if e.kind == MODE and e.subject is top for part in e.owners)
+                if any(_acts_in_training(part) for part in parts):
+                    found += _ask(run, ModeLost(top, parts))
+    if FORWARD in kinds and not run.watch.symbolic and not run.truncated:
+        found += _ask(run, Unevaluated())
+    if BACKWARD in kinds and any(event.note == "retain" for event in events):
+        found += _ask(run, Retained(events))
+    if not kinds & {STEP, CLIP, SCHEDULE}:
+        return found
     parties = _parties(run, events)
     for party in parties:
         found += _ask(run, Leftover(party))
         found += _ask(run, Discarded(party))
         found += _ask(run, Early(party))
+        found += _ask(run, Accumulated(party))
         if CLIP in kinds:
             found += _ask(run, Misclipped(party))
         if any(event.by is not None for event in events):
@@ -184,6 +200,7 @@ class State(NamedTuple):
     inside: tuple[Loop, ...] = ()
     round: frozenset[Loop] = frozenset()
     flag: bool = False
+    prior: Event | None = None
 
 
 NOTHING = State("nothing")
@@ -649,3 +666,210 @@ def _wrong_optimizer(run: Run, parties: list[Party], events: list[Event]) -> lis
         and not (run.watch.symbolic and optimizer.owner is not None)
     ]
     return _ask(run, Wrong(parties, idle)) if idle else []
+
+
+# -- modes -------------------------------------------------------------------------------------------------------------------
+
+MODES = re.compile(r"train|eval|mode|test|val|infer|predict|fit|set", re.I)
+EVALUATION = re.compile(r"eval|test|valid|\bval|_val|predict|infer|sampl|generat|score|accura|metric|encode_all|embed_all|extract", re.I)
+ON_PURPOSE = re.compile(r"\bmc\b|mc_|monte|bayes|uncert|stochastic|dropout|calib|update_bn|recalib|warm|bn_stat|precise|init|sanity|summary|dummy|pseudo", re.I)
+
+
+def _acts_in_training(part: Obj) -> bool:
+    """Whether a layer does in training what it does not in evaluation; what nobody can see into may."""
+    if part.kind == "opaque":
+        return part.attrs.get("%norm") != "none"
+    if part.kind != "library" or part.row is None or part.attrs.get("%inert"):
+        return False
+    return part.row.get("norm") in ("batch", "sync", "maybe") or part.row.get("dropout") is True
+
+
+class ModeLost(Question):
+    """Is a module put into eval mode in a training loop, evaluated, and trained on in that mode in the next turn?
+
+    The state ``off`` holds the eval call, the evaluation that follows, and the ``train()`` before it (``prior``); its flag, as that
+    of any state, says that the module was trained before.
+    """
+
+    ranks = ("kept", "on", "off", "nothing")
+
+    def __init__(self, top: Obj, parts: frozenset[Obj]) -> None:
+        super().__init__()
+        self.top = top
+        self.parts = parts
+
+    def on(self, state: State, event: Event) -> State:
+        if event.kind == MODE:
+            return self._mode(state, event)
+        if event.kind == BACKWARD and any(related(o, part) for o in event.owners for part in self.parts):
+            return self._backward(state, event)
+        if event.kind == FORWARD and state.name == "off" and state.second is None and event.subject is not None:
+            if any(related(event.subject, part) for part in self.parts) or any(_kept_in(part, event.subject) for part in self.parts):
+                return state._replace(second=event)
+        if event.kind == HANDED and state.name == "off" and self._handed(event):
+            return State("on", event, flag=state.flag)
+        return state
+
+    def _mode(self, state: State, event: Event) -> State:
+        if event.note == "eval":
+            if event.subject is not self.top or state.name in ("off", "kept"):
+                return state
+            return State("off", event, inside=self.loops, flag=state.flag, prior=state.first if state.name == "on" else None)
+        if any(related(part, mine) for part in event.owners for mine in self.parts):
+            return State("on", event, flag=state.flag)
+        return state
+
+    def _backward(self, state: State, event: Event) -> State:
+        if state.name != "off":
+            return state._replace(flag=True)
+        if self.goes_round(state) and state.flag and state.second is not None and state.first is not None:
+            from gradlint.flow.modules import is_module
+
+            name = self.top.name() or "the module"
+            path = (
+                _at(event, "training goes on here, in eval mode"),
+                _at(state.second, f"`{name}` is evaluated"),
+                _at(state.first, f"`{name}` is put into eval mode, and nothing puts it back"),
+            )
+            sure = is_module(self.run, self.top) and self.top.kind != "opaque"
+            self.report(facts.ModeNotRestored, state.first, sure, path, module=name, backward=_span(event))
+        return State("kept", flag=True)
+
+    def _handed(self, event: Event) -> bool:
+        given = [item for item in event.owners if item is not event.subject]
+        if any(item is self.top or _kept_in(self.top, item) for item in given):
+            return True
+        return event.subject is not None and _kept_in(self.top, event.subject) and bool(MODES.search(event.note))
+
+    def meet(self, first: State, second: State) -> State:
+        for off, other in ((first, second), (second, first)):
+            if off.name == "off" and other.name == "on" and other.first is off.prior:
+                return off._replace(flag=off.flag or other.flag)  # the other way merely does not evaluate
+        merged = super().meet(first, second)
+        return merged._replace(flag=first.flag or second.flag)
+
+
+class Unevaluated(Question):
+    """Is a module that was trained, or loaded, evaluated without gradient and in train mode?"""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trained: set[Obj] = set()
+        self.used: set[int] | None = None
+
+    def on(self, state: State, event: Event) -> State:
+        if event.kind == BACKWARD:
+            self.trained |= event.owners
+        elif event.kind == FORWARD and event.note == "off" and event.owners and event.subject is not None:
+            self._forward(event, event.subject)
+        return state
+
+    def _forward(self, event: Event, top: Obj) -> None:
+        from gradlint.flow.verdicts import span_of
+
+        run = self.run
+        layers = [layer for layer in event.owners if layer.kind == "library" and layer.attrs.get("%mode") != "eval"]
+        region = run.watch.switched.get(id(event.site.node))
+        if not layers or region is None or region.guarded or modules.frozen(layers[0]) is True:
+            return
+        own = {entry.owner for entry in modules.parameters(run, top)}
+        learned = any(owner in self.trained for owner in own) or any(_kept_in(top, obj) or obj is top for obj in run.watch.loaded_into)
+        if not own or not learned or any(_kept_in(top, copy) or top is copy for copy in run.watch.copies) or "%copy" in top.attrs:
+            return
+        if self.loops and _trains_here(self.loops[-1].turns):
+            return
+        if self.used is None:
+            self.used = {id(cut) for root in run.watch.roots for term in root.value.summands() for _, cuts in term.dead for cut in cuts}
+        if id(region) in self.used:
+            return
+        words = _words(event)
+        if not EVALUATION.search(words) or ON_PURPOSE.search(words):
+            return
+        names = tuple(dict.fromkeys(layer.name() for layer in sorted(layers, key=lambda layer: layer.serial) if layer.name()))
+        name = top.name() or "the module"
+        path = (_at(event, f"`{name}` runs as in training"), Step(span_of(region.site), "gradient is switched off here, and nothing else"))
+        self.report(facts.EvalMissing, event, True, path, module=name, layers=names, region=span_of(region.site))
+
+
+def _trains_here(turns: list[Block]) -> bool:
+    """Whether a loop back-propagates in its own turns, not only in loops within."""
+    for block in turns:
+        for item in block:
+            if isinstance(item, Event) and item.kind == BACKWARD:
+                return True
+            inner = item.arms if isinstance(item, Choice) else [item.body] if isinstance(item, Call) else []
+            if inner and _trains_here(inner):
+                return True
+    return False
+
+
+def _words(event: Event) -> str:
+    """The names of the functions around an event, and the call itself."""
+    words = [ast.unparse(event.site.node)] if isinstance(event.site.node, ast.expr) else []
+    call = event.call
+    while call is not None:
+        words.append(getattr(call.function, "name", ""))
+        call = call.outer
+    return " ".join(words)
+
+
+# -- graphs that are kept ---------------------------------------------------------------------------------------------------------
+
+
+class Retained(Question):
+    """Is the graph of a loss kept in a loop in which nothing else goes through a graph?"""
+
+    def __init__(self, events: list[Event]) -> None:
+        super().__init__()
+        self.users = {id(e.site.node) for e in events if e.kind in (BACKWARD, GRADIENTS)}
+        self.outside: set[Obj] = set()
+
+    def on(self, state: State, event: Event) -> State:
+        if event.kind == FORWARD and event.note == "on" and event.subject is not None and not self.loops:
+            self.outside.update(entry.owner for entry in modules.parameters(self.run, event.subject))
+        if event.kind != BACKWARD or event.note != "retain" or not self.loops or len(self.users) != 1:
+            return state
+        if self.outside & event.owners or not event.owners or not event.closed:
+            return state
+        path = (_at(event, "nothing goes through this graph again"),)
+        self.report(facts.GraphRetained, event, False, path, carried=False)
+        return state
+
+
+# -- sums of gradients ------------------------------------------------------------------------------------------------------------
+
+
+class Accumulated(Gradients):
+    """Does the optimizer step once for several turns of a loop, with the sum of the gradients of means?"""
+
+    def computed(self, state: State, event: Event) -> State:
+        return State("computed", event, inside=self.loops) if self.loops and state.name != "computed" else state
+
+    def stepped(self, state: State, event: Event) -> State:
+        backward = state.first
+        if backward is None or not self.loops or backward.call is not event.call or state.inside != self.loops:
+            return NOTHING
+        body = event.call.function if event.call is not None else event.site.file.tree
+        every = _every(body, event.site.node) if body is not None else None
+        if every is None or _every(body, backward.site.node) is not None:  # type: ignore[arg-type]
+            return NOTHING
+        name = every.attr if isinstance(every, ast.Attribute) else every.id if isinstance(every, ast.Name) else ast.unparse(every)
+        texts = [file.text for file in self.run.program.project.files]
+        divided = re.compile(rf"(?:/=?|\bdiv_?\()\s*(?:float\()?\s*[\w.\[\]'\"]*\b{re.escape(name)}\b|1(?:\.0*)?\s*/\s*[\w.]*\b{re.escape(name)}\b")
+        if any(divided.search(text) or "sum" in text and re.search(r"reduction\s*=\s*['\"]sum", text) for text in texts):
+            return NOTHING
+        if re.search(r"loss\w*\s*(?:/=|\*=)|loss\w*\s*[/*]|[/*]\s*loss|\.div_?\(|\.mul_?\(", ast.unparse(body)):  # type: ignore[arg-type]
+            return NOTHING
+        path = (_at(event, f"one step for {ast.unparse(every)} turns"), _at(backward, "each adds the gradient of a mean"))
+        self.report(facts.AccumulationNotScaled, backward, False, path, every=ast.unparse(every), step=_span(event))
+        return NOTHING
+
+
+def _every(body: ast.AST, node: ast.AST) -> ast.expr | None:
+    """The number of turns after which a condition around a node holds: ``k`` in ``if (i + 1) % k == 0:``."""
+    for part in ast.walk(body):
+        if isinstance(part, ast.If) and any(inner is node for statement in part.body for inner in ast.walk(statement)):
+            for test in ast.walk(part.test):
+                if isinstance(test, ast.BinOp) and isinstance(test.op, ast.Mod) and isinstance(test.right, ast.Name | ast.Attribute | ast.Constant):
+                    return test.right
+    return None

@@ -59,7 +59,16 @@ def judge(run: Run) -> Judgement:
     _judge_modes(run, judgement)
     run.watch.membership.judge(judgement)
     judgement.facts.extend(typestate.judge(run))
+    judgement.facts = [_by_statement(fact) for fact in judgement.facts]
     return judgement
+
+
+def _by_statement(fact: facts.Fact) -> facts.Fact:
+    """What a statement did that switched gradient off for good is a fault of its own kind."""
+    if isinstance(fact, facts.BackwardDisabled | facts.Severed) and fact.construct == "statement":
+        backward = fact.backward if isinstance(fact, facts.BackwardDisabled) else fact.loss
+        return facts.GradDisabled(fact.span, fact.confidence, fact.path, api=fact.api, backward=backward)
+    return fact
 
 
 def _judge_root(run: Run, root: Root, judgement: Judgement) -> None:

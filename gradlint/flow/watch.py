@@ -8,15 +8,31 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlint.core import Confidence, Step
 from gradlint.flow import facts
 from gradlint.flow.heap import DataOf, FileRef, FunctionRef, LibRef, Obj, Parameter, ParamSet, source_sort
-from gradlint.flow.lattice import NOTHING, OBJECT, TENSOR, UNKNOWN, Site, Trait, Value
+from gradlint.flow.lattice import NOTHING, OBJECT, TENSOR, UNKNOWN, Cut, Site, Trait, Value
 from gradlint.flow.membership import Membership
-from gradlint.flow.trace import BACKWARD, BUILT, CLIP, HANDED, MODE, SCHEDULE, STEP, TOUCH, UNSCALE, UPDATE, ZERO, Trace
+from gradlint.flow.trace import (
+    BACKWARD,
+    BUILT,
+    CLIP,
+    FORWARD,
+    GRADIENTS,
+    HANDED,
+    MODE,
+    SCHEDULE,
+    STEP,
+    TOUCH,
+    UNSCALE,
+    UPDATE,
+    ZERO,
+    Trace,
+)
 
 if TYPE_CHECKING:
     from gradlint.flow.classes import FunctionInfo
@@ -109,6 +125,10 @@ class Watch:
         self.bare: ast.expr | None = None
         self.loss = Value()
         self.steppers: set[Obj] = set()
+        self.switched: dict[int, Cut] = {}
+        self.loaded_into: set[Obj] = set()
+        self._nested = 0
+        self._random: set[Obj] = set()
 
     # -- paths ---------------------------------------------------------------------------------------------------------
 
@@ -124,7 +144,9 @@ class Watch:
     # -- small events --------------------------------------------------------------------------------------------------
 
     def allocated(self, obj: Obj) -> None:
-        pass
+        frame = self.run.frame
+        if frame.info is not None and frame.info.cls is not None:
+            obj.attrs["%maker"] = frame.info.cls
 
     def entered(self, info: FunctionInfo) -> None:
         self.executed.add(info.node)
@@ -152,6 +174,7 @@ class Watch:
         obj.attrs["%called_with"] = max(arguments, obj.attrs.get("%called_with", 0))
 
     def loaded(self, obj: Obj, state: Value) -> None:
+        self.loaded_into.add(obj)
         for item in state.refs:
             if isinstance(item, Obj) and "%state_of" in item.attrs and item.attrs["%state_of"] is not obj:
                 self.copies.add(obj)
@@ -246,6 +269,10 @@ class Watch:
         found = frozenset(item for item in (optimizer.refs if optimizer is not None else ()) if isinstance(item, Obj))
         self.trace.event(UNSCALE, self.run.site(node), scaler, found, closed=bool(found))
 
+    def gradients_asked(self, node: ast.AST) -> None:
+        """Gradients are computed as values."""
+        self.trace.event(GRADIENTS, self.run.site(node))
+
     def scaler_updated(self, scaler: Obj, node: ast.AST) -> None:
         self.trace.event(UPDATE, self.run.site(node), scaler)
 
@@ -274,6 +301,87 @@ class Watch:
                     form="comparison",
                     on_module=self._is_module(receiver),
                 )
+
+    def stood_alone(self, node: ast.expr, value: Value) -> None:
+        """What a bare expression gave: a stretch without gradient that nobody enters does nothing."""
+        for item in value.refs:
+            if not isinstance(item, LibRef):
+                continue
+            if isinstance(node, ast.Call) and item.name in ("%scope:no-grad", "%scope:inference-mode", "%scope:on"):
+                self._fact(facts.NoGradWithoutEffect, node, Confidence.HIGH, form="dropped")
+            elif isinstance(node, ast.Attribute | ast.Name) and self._is_region(item):
+                self._fact(facts.NoGradWithoutEffect, node, Confidence.HIGH, form="named")
+
+    def used_as_region(self, node: ast.expr, value: Value) -> None:
+        """``with torch.no_grad:``."""
+        if isinstance(node, ast.Attribute | ast.Name) and any(isinstance(i, LibRef) and self._is_region(i) for i in value.refs):
+            self._fact(facts.NoGradWithoutEffect, node, Confidence.HIGH, form="uncalled")
+
+    def _is_region(self, item: LibRef) -> bool:
+        row = self.run.program.knowledge.get(item.name)
+        return row is not None and row.effect == "scope"
+
+    # -- random layers and scores -----------------------------------------------------------------------------------------
+
+    def dropped(self, row: Row, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> None:
+        """A dropout function is called: does it know whether the module around it trains?"""
+        info = self.run.frame.info
+        if info is None or info.cls is None or not self.run.program.is_module_class(self.run, info.cls) or not isinstance(node, ast.Call):
+            return
+        names = row.get("positional", ())
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        if "**" in kwargs or self._on_purpose(info):
+            return
+        switch, rate = row.get("switch"), given.get(str(row.get("rate", "p")))
+        if rate is not None and rate.is_const and not rate.const:
+            return
+        flag = given.get(switch) if switch else None
+        if switch and flag is None and not row.get("acts"):
+            return
+        if flag is not None and not (flag.is_const and flag.const is True):
+            return
+        written = next((k for k in node.keywords if k.arg == switch), None) if switch else None
+        if flag is not None and written is not None and not isinstance(written.value, ast.Constant):
+            return  # a setting that happens to be known
+        if not switch and (rate is None or not self._always(node, str(row.get("rate")), info)):
+            return
+        sure = Confidence.MEDIUM if flag is not None else Confidence.HIGH
+        self._fact(facts.DropoutIgnoresMode, node, sure, form="always" if flag is not None else "function" if switch else "rate", switch=switch or "")
+
+    def _always(self, node: ast.Call, rate: str, info: FunctionInfo) -> bool:
+        """Whether the rate that a call is given says nothing of the mode, anywhere in the function."""
+        return "training" not in ast.unparse(info.node)
+
+    def _on_purpose(self, info: FunctionInfo) -> bool:
+        """Whether names or docstrings say that dropout is to act in evaluation too."""
+        texts = [info.name, ast.get_docstring(info.node) or "" if not isinstance(info.node, ast.Lambda) else ""]
+        if info.cls is not None:
+            texts += [info.cls.name, ast.get_docstring(info.cls.node) or ""]
+        return any(ALWAYS_RANDOM.search(text) for text in texts)
+
+    def scored(self, wants: str, value: Value | None, node: ast.AST) -> None:
+        """A loss that normalises scores itself is given some."""
+        trait = value.trait if value is not None else None
+        if trait is None or trait.kind != wants:
+            return
+        from gradlint.flow.verdicts import span_of
+
+        run, inner = self.run, trait.site
+        body = run.frame.info.node if run.frame.info is not None else None
+        layer = trait.subject
+        container = layer is not None and layer.owner is not None and "%items" in layer.owner[0].attrs
+        here = inner.file is run.frame.file and not container
+        if body is not None:
+            here = here and body.lineno <= inner.node.lineno <= (body.end_lineno or body.lineno)  # type: ignore[attr-defined]
+        elif here:
+            here = not any(
+                isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+                and part.lineno <= inner.node.lineno <= (part.end_lineno or 0)  # type: ignore[attr-defined]
+                for part in inner.file.tree.body  # type: ignore[union-attr]
+            )
+        loss, first = span_of(run.site(node)), span_of(inner)
+        path = (Step(loss, f"the loss applies {'a softmax' if wants == 'softmax' else 'a sigmoid'} itself"), Step(first, "the first one is here"))
+        self.facts.append(facts.DoubleSoftmax(first if here else loss, Confidence.HIGH, path, squash=wants, inner=first, loss=loss))
 
     def _receiver_kind(self, value: Value, method: str) -> str:
         from gradlint.flow import modules
@@ -375,6 +483,7 @@ class Watch:
                 closed=not value.opaque,
                 by=trait.subject if trait is not None else None,
                 open_scale=trait is not None and trait.kind == "open",
+                note="retain" if _retains(node) else "",
             )
         for leaf, note, at in self.drifting:
             if self.compatible(at, path):
@@ -706,6 +815,10 @@ class Watch:
         dropout = obj.row.get("dropout") is True if obj.row is not None else False
         if norm not in ("batch", "sync", "maybe") and not dropout:
             return
+        if mode_of(obj) == "train" and not obj.attrs.get("%inert"):
+            self._random.add(obj)
+        if dropout and obj.owner is None and not obj.attrs.get("%inert"):
+            self._made_in_forward(obj, node)
         if mode_of(obj) != "train" or (obj.row is not None and obj.attrs.get("%symbolic")):
             return
         path = self.here()
@@ -721,6 +834,34 @@ class Watch:
             note = obj.attrs.get("%froze_at") or self._inherited(obj, "%froze_at")
             if isinstance(note, Note):
                 self.drifting.append((obj, note, path))
+
+    def _made_in_forward(self, obj: Obj, node: ast.AST) -> None:
+        """A dropout layer that runs: was it made in the very call, where no ``eval()`` ever reaches it?"""
+        info = self.run.frame.info
+        if info is None or info.cls is None or info.name == "__init__" or obj.site is None or obj.site.file is not info.file:
+            return
+        if not self.run.program.is_module_class(self.run, info.cls) or self._on_purpose(info):
+            return
+        made, body = obj.site.node, info.node
+        inside = any(part is made for part in ast.walk(body))
+        if inside and "training" not in ast.unparse(body) and not obj.attrs.get("%eval_at"):
+            self._fact(facts.DropoutIgnoresMode, made, Confidence.HIGH, form="layer", switch="")
+
+    def computing(self) -> None:
+        """A module is called, perhaps from within another."""
+        if not self._nested:
+            self._random = set()
+        self._nested += 1
+
+    def computed(self, obj: Obj, node: ast.AST) -> None:
+        """The call of a module is over."""
+        self._nested -= 1
+        if self._nested:
+            return
+        regions = self.run.regions
+        if regions:
+            self.switched[id(node)] = regions[-1]
+        self.trace.event(FORWARD, self.run.site(node), obj, frozenset(self._random), note="off" if regions else "on")
 
     def _frozen_around(self, obj: Obj) -> bool:
         from gradlint.flow import modules
@@ -748,6 +889,14 @@ class Watch:
         self.facts.append(kind(span_of(self.run.site(node)), confidence, (), **fields))
 
 
+def _retains(node: ast.AST) -> bool:
+    """Whether a call of ``backward`` says that it keeps the graph."""
+    return isinstance(node, ast.Call) and any(
+        keyword.arg == "retain_graph" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+        for keyword in node.keywords
+    )
+
+
 def _owners(value: Value) -> frozenset[Obj]:
     """Whose parameters a value is one of, or stands for."""
     found = {entry.owner for item in value.refs if isinstance(item, ParamSet) for entry in item.entries}
@@ -755,6 +904,7 @@ def _owners(value: Value) -> frozenset[Obj]:
     return frozenset(found)
 
 
+ALWAYS_RANDOM = re.compile(r"\bmc\b|mc_?drop|monte|bayes|uncertain|stochastic|ensembl|prenet|always|even (?:in|at|during) (?:eval|test|inference)", re.I)
 UNCALLED = frozenset(("train", "eval", "step", "zero_grad", "backward"))
 
 
