@@ -271,7 +271,7 @@ def test_monitoring_changes_no_gradient():
 
 def test_second_backward_raises_when_strict_and_names_the_block():
     blocks = linears(2)
-    with GradientGainMonitor(blocks) as monitor:
+    with GradientGainMonitor(blocks):
         chain(blocks, torch.randn(2, WIDTH)).sum().backward()
         with pytest.raises(RuntimeError, match=r"block 1 \(Sequential\).*reset\(\).*strict_single_backward=False"):
             chain(blocks, torch.randn(2, WIDTH)).sum().backward()

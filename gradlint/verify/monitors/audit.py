@@ -293,10 +293,8 @@ class _Judge:
             [each for each in rows if not each.seen.trains and each.seen.moved and not self.average(each)],
         )
         if self.seen.stepped:
-            found += self.about(
-                "gets a gradient, is in the optimizer, and did not move (is the update too small for its type?)",
-                [each for each in rows if self.stuck(each) and each.seen.learning_rate != 0],
-            )
+            text = "gets a gradient, is in the optimizer, and did not move (is the update too small for its type?)"
+            found += self.about(text, [each for each in stuck(rows) if each.seen.learning_rate != 0])
         drifted = [each for each in self.seen.buffers if each.frozen and each.moved and not self.copied(each)]
         if drifted:
             names = tuple(each.name for each in drifted)
@@ -355,10 +353,6 @@ class _Judge:
         tensors = f"{len(names)} tensor{'s' * (len(names) != 1)}"
         return [Remark(f"{said} ({tensors}, {short(size)} parameters) {text}", names)]
 
-    def stuck(self, row: Row) -> bool:
-        seen = row.seen
-        return seen.trains and bool(seen.held) and seen.gradient == "nonzero" and seen.change == 0
-
     def average(self, row: Row) -> bool:
         """Moved by hand: no optimizer that is known could have."""
         return not row.seen.trains and row.seen.moved and row.seen.held is False
@@ -367,6 +361,24 @@ class _Judge:
         """Whether the buffer follows another network, as the parameters beside it do."""
         part = buffer.name.rpartition(".")[0].partition(".")[0]
         return not buffer.training and any(self.average(each) for each in self.rows if each.name.partition(".")[0] == part)
+
+
+def stuck(rows: Sequence[Row]) -> list[Row]:
+    """The parameters that an optimizer holds, that got a gradient, and that did not move.
+
+    A gradient of nothing but rounding errors, as a bias in front of a normalisation has it, is none in this sense.
+    """
+    peaks = [each.seen.gradient_peak for each in rows if each.seen.gradient == "nonzero"]
+    largest = max(peaks, default=0.0)
+    return [
+        each
+        for each in rows
+        if each.seen.trains
+        and each.seen.held
+        and each.seen.gradient == "nonzero"
+        and each.seen.gradient_peak > largest * 8 * torch.finfo(getattr(torch, each.seen.dtype)).eps
+        and each.seen.change == 0
+    ]
 
 
 def _groups(model: nn.Module, rows: Sequence[Row], ran: bool) -> tuple[Group, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from gradlint.verify.monitors.audit import Audit, Row, audit
+from gradlint.verify.monitors.audit import Audit, Row, audit, stuck
 from gradlint.verify.monitors.gain import backward_in_progress
 from gradlint.verify.monitors.kinds import covering
 from gradlint.verify.monitors.outputs import tensors
@@ -89,19 +89,16 @@ def _untrained(result: Audit, names: set[str]) -> list[str]:
     rows = [row for row in result.rows if row.name in names]
     # Whether an update is too small to show depends on the learning rate, which may well be zero in the first step.
     stepped = any(row.seen.moved for row in result.rows)
+    unmoved = {row.name for row in stuck(result.rows)}
     reasons: tuple[tuple[str, Callable[[Row], bool]], ...] = (
         ("is frozen: requires_grad is False", lambda row: not row.seen.trains),
         ("gets no gradient", lambda row: row.unreached),
         ("gets only a gradient of zero", lambda row: row.stays_zero),
         ("has NaN or infinity in its gradient", lambda row: row.seen.trains and row.seen.gradient == "not finite"),
         ("is in no optimizer", lambda row: row.seen.trains and row.seen.held is False),
-        ("did not move", lambda row: _stuck(row) and stepped),
+        ("did not move", lambda row: stepped and row.name in unmoved),
     )
     return [said for text, applies in reasons for said in _say(result, text, [row for row in rows if applies(row)])]
-
-
-def _stuck(row: Row) -> bool:
-    return row.seen.trains and bool(row.seen.held) and row.seen.gradient == "nonzero" and not row.seen.moved
 
 
 def _unstill(result: Audit, still: Selected) -> list[str]:
