@@ -390,6 +390,7 @@ def parameters(run: Run, obj: Obj) -> tuple[Parameter, ...]:
             weights = part.row.get("weights") if part.row is not None else None
             for weight in weights or ("weight", "bias"):
                 entries.append(Parameter(part, f"{name}.{weight}" if name else weight))
+    run.tick(1 + len(entries) // 8)
     return tuple(entries)
 
 

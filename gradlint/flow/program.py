@@ -24,7 +24,10 @@ from gradlint.knowledge import Knowledge
 from gradlint.survey.project import Binding, Project, is_main_guard
 from gradlint.survey.source import Problem, SourceFile
 
-BUDGET = 60_000
+# How many steps one entry may take: a script, and a function that nobody calls.
+SCRIPT_STEPS, FUNCTION_STEPS = 60_000, 15_000
+# When a project has used up its share of steps, the functions left get a look only.
+SHARE, SHARE_PER_LINE, LOOK = 400_000, 0.5, 2_000
 PYTHON = frozenset(dir(__builtins__) if not isinstance(__builtins__, dict) else __builtins__)
 
 # Lines that make a function worth an entry of its own: something is back-propagated, optimized or stepped there.
@@ -57,7 +60,8 @@ class Program:
         self._classes: dict[int, ClassInfo] = {}
         self._functions: dict[int, FunctionInfo] = {}
         self._cut_regions: dict[int, tuple[tuple[str, ast.expr], ...]] = {}
-        self._owners: dict[int, SourceFile] = {}
+        self._spent = 0
+        self._share = SHARE + SHARE_PER_LINE * sum(file.text.count("\n") for file in self.project.files)
 
     # -- classes and functions -----------------------------------------------------------------------------------------
 
@@ -409,7 +413,8 @@ class Program:
         *,
         symbolic: bool = False,
     ) -> None:
-        run = Run(self, BUDGET)
+        steps = SCRIPT_STEPS if not symbolic else FUNCTION_STEPS if self._spent < self._share else LOOK
+        run = Run(self, steps)
         run.watch.entry_file = file
         run.watch.symbolic = symbolic
         run.frame = self.file_frame(run, file)
@@ -425,6 +430,7 @@ class Program:
             where = Span(file.path, 1, 1, 1, 1)
             problems.append(Problem(where, f"internal error while following this file: {type(error).__name__}: {error}"))
             run.truncated = True
+        self._spent += steps - max(run.budget, 0)
         executed.update(run.watch.executed)
         judgements.append(judge(run))
 
