@@ -23,7 +23,7 @@ class _Flow:
     def __init__(self, asked: Asked, run: Run) -> None:
         self.run = run
         self.recorder = run.recorder
-        self.cuts = run.cuts(asked)
+        self.cuts = run.cuts(asked) or run.cuts(asked, ("custom",))  # a function's own backward may let nothing through
         self.bits = sum(1 << cut.number for cut in self.cuts)
         self.trainable = self.recorder.ever_trainable
         self.behind = 0
@@ -34,7 +34,7 @@ class _Flow:
         if self.targets & subjects:
             self.targets &= subjects
         gradient = self.recorder.nonzero
-        if not any(cut.kind in ("zero", "function") for cut in self.cuts):
+        if not any(cut.kind in ("zero", "custom") for cut in self.cuts):
             gradient |= self.recorder.got  # a gradient of zeros is one unless this line is what zeroes it
         self.starved = self.targets & ~gradient
 
@@ -71,6 +71,7 @@ WHAT = {
     "nondifferentiable": "the result of this operation has no gradient",
     "zero": "the derivative of this operation is zero everywhere",
     "parameter": "a computed value becomes a new parameter here",
+    "custom": "the backward of this function lets no gradient through",
     "function": "this function returns a value without gradient",
 }
 
@@ -101,7 +102,7 @@ def severed_or_starved(asked: Asked, run: Run) -> Verdict:
     inert = _inert(flow)
     if inert is not None and asked.claim.kind == "severed":
         return inert
-    return _otherwise(flow)
+    return _otherwise(flow, asked)
 
 
 def _whole(flow: _Flow, reaching: list[tuple[Stack, Backward]]) -> Verdict | None:
@@ -137,7 +138,7 @@ def inert(asked: Asked, run: Run) -> Verdict:
             run.tell(run.leaves(flow.starved), "no gradient"),
             flow.line(),
         )
-    return _otherwise(flow)
+    return _otherwise(flow, asked)
 
 
 def _inert(flow: _Flow) -> Verdict | None:
@@ -182,7 +183,7 @@ def _early(asked: Asked, flow: _Flow) -> Verdict | None:
     return None
 
 
-def _otherwise(flow: _Flow) -> Verdict:
+def _otherwise(flow: _Flow, asked: Asked) -> Verdict:
     """The line cuts, but the claim was not seen to hold."""
     run = flow.run
     reaching = flow.reaching()
@@ -192,7 +193,7 @@ def _otherwise(flow: _Flow) -> Verdict:
             run.tell(run.leaves(flow.starved), "no gradient"),
             flow.line(),
         )
-    if not reaching and flow.recorder.tracer.escaped & flow.bits:
+    if asked.claim.kind != "starved" and not reaching and flow.recorder.tracer.escaped & flow.bits:
         return run.inconclusive(
             "The value leaves PyTorch after this line and was not seen to come back into a loss", flow.line()
         )
