@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,17 +17,14 @@ else:
 
     def _base() -> type:
         """The callback class of the Lightning that the program uses; it comes in two packages."""
-        if "pytorch_lightning" in sys.modules and "lightning.pytorch" not in sys.modules:
-            from pytorch_lightning import Callback
-        else:
+        packages = ["lightning.pytorch", "pytorch_lightning"]
+        packages.sort(key=lambda name: sys.modules.get(name) is None)  # what is imported already comes first
+        for package in packages:
             try:
-                from lightning.pytorch import Callback
-            except ImportError:
-                try:
-                    from pytorch_lightning import Callback
-                except ImportError as error:
-                    raise ImportError("LightningGradientMonitor needs Lightning: pip install lightning") from error
-        return Callback
+                return importlib.import_module(package).Callback
+            except ImportError as error:
+                missing = error
+        raise ImportError("LightningGradientMonitor needs Lightning: pip install lightning") from missing
 
     Callback = _base()
 
