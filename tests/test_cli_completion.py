@@ -54,7 +54,7 @@ def _zsh(words: list[str], folder: Path) -> set[str]:
 zmodload zsh/zpty
 zpty z zsh -f -i
 zpty -w z "PS1=; fpath=($1 \$fpath); autoload -Uz compinit; compinit -u -D; cd $2"
-zpty -w z 'compadd() { local -a found; builtin compadd -O found "$@"; print -l -- "<${(@)^found}>" >> '"$3"'; builtin compadd "$@" }'
+zpty -w z 'compadd() { local -a f; builtin compadd -O f "$@"; print -l -- "<${(@)^f}>" >> '"$3"'; builtin compadd "$@" }'
 zpty -w z 'bindkey "^I" complete-word; zstyle ":completion:*" insert-tab false; echo rea""dy'
 zpty -r z seen '*ready*'
 zpty -w -n z "$4"$'\t'
