@@ -340,8 +340,8 @@ class Watch:
             return
         if flag is not None and not (flag.is_const and flag.const is True):
             return
-        written = next((k for k in node.keywords if k.arg == switch), None) if switch else None
-        if flag is not None and written is not None and not isinstance(written.value, ast.Constant):
+        written = {**dict(zip(names, node.args, strict=False)), **{k.arg: k.value for k in node.keywords}}.get(switch)
+        if flag is not None and not isinstance(written, ast.Constant):
             return  # a setting that happens to be known
         if not switch and (rate is None or not self._always(node, str(row.get("rate")), info)):
             return
