@@ -86,6 +86,8 @@ def iteration(run: Run, value: Value, limit: int) -> Iteration | None:
         values = list(items.known)
     if values and all(v.is_const and isinstance(v.const, str) for v in values):
         limit = max(limit, 24)
+    if values and _all_modules(values):
+        limit = max(limit, 16)
     if items.rest is not None or len(values) > limit:
         return None if not value.refs or not _all_modules(values) else Iteration([], False)
     return Iteration(values, True)
@@ -93,6 +95,15 @@ def iteration(run: Run, value: Value, limit: int) -> Iteration | None:
 
 def _all_modules(values: list[Value]) -> bool:
     return bool(values) and all(any(isinstance(r, Obj) and r.kind in ("instance", "library", "opaque") for r in v.refs) for v in values)
+
+
+def one_of(value: Value, several: bool) -> Value:
+    """Remember of objects that each may be another one the next time it is asked for."""
+    if several:
+        for item in value.refs:
+            if isinstance(item, Obj):
+                item.attrs["%one_of"] = True
+    return value
 
 
 def element(run: Run, value: Value, node: ast.AST) -> Value:
@@ -114,7 +125,7 @@ def element(run: Run, value: Value, node: ast.AST) -> Value:
                     part = join_all([const(k) for k in items.known]) if items.known else Value(UNKNOWN)
                 else:
                     parts = [*items.known, *([items.rest] if items.rest is not None else [])]
-                    part = join_all(parts) if parts else Value(UNKNOWN)
+                    part = one_of(join_all(parts), len(parts) > 1 or items.rest is not None) if parts else Value(UNKNOWN)
             elif item.kind == "instance" and item.cls is not None and "__iter__" in item.cls.functions:
                 from gradlint.flow.modules import call_method
 
@@ -154,13 +165,14 @@ def parts(run: Run, value: Value, count: int, starred: bool, node: ast.AST) -> l
                 loose = run.flow((value,), UNKNOWN)
                 result = [join(v, loose) for v in result]
             return result
-    if len(value.refs) == 1 and starred:
-        items = contents(run, value)
-        if items is not None and isinstance(items.known, tuple) and items.rest is None and len(items.known) >= count - 1:
-            # exact only for one starred name at the end or the start
-            head = list(items.known[: count - 1])
-            tail = run.container("list", Items(tuple(items.known[count - 1 :])), node)
-            return [*head, tail]
+    if value.refs and starred:
+        found = [r.attrs["%items"] for r in value.refs if isinstance(r, Obj) and isinstance(r.attrs.get("%items"), Items)]
+        exact = [i.known for i in found if isinstance(i.known, tuple) and i.rest is None and len(i.known) >= count - 1]
+        lengths = {len(known) for known in exact}
+        if len(lengths) == 1:
+            # exact only for one starred name at the end
+            items = [join_all(column) for column in zip(*exact, strict=True)]
+            return [*items[: count - 1], run.container("list", Items(tuple(items[count - 1 :])), node)]
     if len(value.refs) == 1 and isinstance(value.refs[0], Obj) and "%fields" in value.refs[0].attrs:
         fields = value.refs[0].attrs["%fields"]
         if len(fields) == count:
@@ -232,7 +244,7 @@ def _pick(run: Run, target: Obj, items: Items, index: Value, node: ast.AST) -> V
     values = list(items.known.values()) if isinstance(items.known, dict) else list(items.known)
     if items.rest is not None:
         values.append(items.rest)
-    return join_all(values) if values else Value(UNKNOWN)
+    return one_of(join_all(values), len(values) > 1 or items.rest is not None) if values else Value(UNKNOWN)
 
 
 def store(run: Run, holder: Value, index: Value, value: Value, target: ast.Subscript, node: ast.AST) -> None:
