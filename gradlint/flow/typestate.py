@@ -68,15 +68,17 @@ def judge(run: Run) -> list[Fact]:
         return found
     parties = _parties(run, events)
     for party in parties:
-        found += _ask(run, Leftover(party))
         found += _ask(run, Discarded(party))
-        found += _ask(run, Early(party))
+        if not party.optimizer.attrs.get("%one_of"):
+            found += _ask(run, Leftover(party))
+            found += _ask(run, Early(party))
         found += _ask(run, Accumulated(party))
         if CLIP in kinds:
             found += _ask(run, Misclipped(party))
         if any(event.by is not None for event in events):
             found += _ask(run, Scaled(party))
-            found += _ask(run, NotUpdated(party))
+            if not party.optimizer.attrs.get("%one_of"):
+                found += _ask(run, NotUpdated(party))
     if parties:
         found += _wrong_optimizer(run, parties, events)
     if SCHEDULE in kinds:
@@ -283,7 +285,7 @@ class Gradients(Question):
             rebuilt = event.subject is not None and event.subject.key == party.optimizer.key
             return self.start() if rebuilt else state
         if kind == TOUCH:
-            return self.touched(state, event) if party.holds(event.owners) or not event.closed else state
+            return self.touched(state, event) if party.open or party.holds(event.owners) or not event.closed else state
         if kind == HANDED:
             return self.lost(state, event) if self._hands(event) else state
         return self.other(state, event)
