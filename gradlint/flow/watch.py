@@ -332,6 +332,8 @@ class Watch:
         given = {**dict(zip(names, args, strict=False)), **kwargs}
         if "**" in kwargs or self._on_purpose(info):
             return
+        if _asks_for_mode(info.node, node):
+            return
         switch, rate = row.get("switch"), given.get(str(row.get("rate", "p")))
         if rate is not None and rate.is_const and not rate.const:
             return
@@ -905,6 +907,15 @@ def _owners(value: Value) -> frozenset[Obj]:
 
 
 ALWAYS_RANDOM = re.compile(r"\bmc\b|mc_?drop|monte|bayes|uncertain|stochastic|ensembl|prenet|always|even (?:in|at|during) (?:eval|test|inference)", re.I)
+def _asks_for_mode(function: ast.AST, node: ast.AST) -> bool:
+    """Whether a node stands under a condition on the mode of the module (``if self.training:``)."""
+    for part in ast.walk(function):
+        if isinstance(part, ast.If | ast.IfExp) and any(inner is node for inner in ast.walk(part)):
+            if any(isinstance(word, ast.Attribute) and word.attr == "training" for word in ast.walk(part.test)):
+                return True
+    return False
+
+
 UNCALLED = frozenset(("train", "eval", "step", "zero_grad", "backward"))
 
 
