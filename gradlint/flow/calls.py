@@ -7,15 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gradlint.flow import containers, library, modules
-from gradlint.flow.classes import ClassInfo, FunctionInfo
+from gradlint.flow.classes import FunctionInfo
 from gradlint.flow.frame import DONE, FALL, RAISE, RETURN, Frame
 from gradlint.flow.heap import (
     ClassRef,
-    FileRef,
     FunctionRef,
     Items,
     LibRef,
-    MethodRef,
     Obj,
     ParamSet,
     PartialRef,
@@ -25,14 +23,10 @@ from gradlint.flow.lattice import (
     CONST,
     NONE,
     OBJECT,
-    TENSOR,
     UNKNOWN,
     UNKNOWN_VALUE,
-    Cut,
     Value,
-    const,
     join,
-    join_all,
     ref,
 )
 from gradlint.flow.run import shown

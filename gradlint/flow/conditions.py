@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING
 
-from gradlint.flow.heap import ClassRef, FunctionRef, LibRef, NameOf, Obj, Parameter, ParamSet
+from gradlint.flow.heap import ClassRef, FunctionRef, NameOf, Obj, Parameter, ParamSet
 from gradlint.flow.lattice import OBJECT, Value, const
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def _truth(item: object) -> bool | None:
 
 
 def _has_len(item: Obj) -> bool:
-    return item.kind == "leaf" or (item.cls is not None and ("__len__" in item.cls.functions or "__bool__" in item.cls.functions))
+    return item.kind == "leaf" or (
+        item.cls is not None and ("__len__" in item.cls.functions or "__bool__" in item.cls.functions)
+    )
 
 
 def narrow(run: Run, test: ast.expr, truth: bool) -> bool:

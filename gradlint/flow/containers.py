@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from gradlint.flow.heap import ClassRef, Items, LibRef, DataOf, MethodRef, NameOf, Obj, ParamSet
+from gradlint.flow.heap import ClassRef, Items, LibRef, NameOf, Obj, ParamSet
 from gradlint.flow.lattice import (
     CONST,
     CONSTANT_NUMBER,
@@ -74,7 +74,9 @@ def strings(run: Run, value: Value) -> list[str] | None:
 def iteration(run: Run, value: Value, limit: int) -> Iteration | None:
     """How a loop over ``value`` goes; None where nothing is known of it."""
     if any(isinstance(r, ParamSet) for r in value.refs):
-        return Iteration([value.replace(refs=(ParamSet(r.entries, r.root),)) for r in value.refs if isinstance(r, ParamSet)][:1], False, True)
+        return Iteration(
+            [value.replace(refs=(ParamSet(r.entries, r.root),)) for r in value.refs if isinstance(r, ParamSet)][:1], False, True
+        )
     items = contents(run, value)
     if items is None:
         if len(value.refs) == 1 and isinstance(value.refs[0], Obj) and "%each" in value.refs[0].attrs:
@@ -94,7 +96,9 @@ def iteration(run: Run, value: Value, limit: int) -> Iteration | None:
 
 
 def _all_modules(values: list[Value]) -> bool:
-    return bool(values) and all(any(isinstance(r, Obj) and r.kind in ("instance", "library", "opaque") for r in v.refs) for v in values)
+    return bool(values) and all(
+        any(isinstance(r, Obj) and r.kind in ("instance", "library", "opaque") for r in v.refs) for v in values
+    )
 
 
 def one_of(value: Value, several: bool) -> Value:
@@ -239,7 +243,9 @@ def _pick(run: Run, target: Obj, items: Items, index: Value, node: ast.AST) -> V
             return ref(target)
     elif isinstance(getattr(node, "slice", None), ast.Slice):
         values = [*(items.known if isinstance(items.known, tuple) else items.known.values())]
-        rest = join_all([*values, *([items.rest] if items.rest is not None else [])]) if values or items.rest is not None else None
+        rest = (
+            join_all([*values, *([items.rest] if items.rest is not None else [])]) if values or items.rest is not None else None
+        )
         return run.container(target.kind, Items((), rest), node)
     values = list(items.known.values()) if isinstance(items.known, dict) else list(items.known)
     if items.rest is not None:
@@ -305,13 +311,21 @@ def extend(run: Run, target: Value, more: Value, node: ast.AST) -> None:
                             item.owner = (place, "?")
             if isinstance(items.known, dict):
                 continue
-            if inner is not None and isinstance(inner.known, tuple) and inner.rest is None and items.rest is None and len(items.known) < 64:
+            if (
+                inner is not None
+                and isinstance(inner.known, tuple)
+                and inner.rest is None
+                and items.rest is None
+                and len(items.known) < 64
+            ):
                 run.heap.write(place, "%items", Items(items.known + inner.known))
             elif any(isinstance(r, ParamSet) for r in more.refs):
                 run.heap.write(place, "%items", Items((*items.known, more), items.rest))
             else:
                 part = element(run, more, node)
-                run.heap.write(place, "%items", Items(items.known, part if items.rest is None else join_loose(items.rest, part)))
+                run.heap.write(
+                    place, "%items", Items(items.known, part if items.rest is None else join_loose(items.rest, part))
+                )
 
 
 def append(run: Run, place: Obj, value: Value) -> None:
@@ -323,7 +337,13 @@ def append(run: Run, place: Obj, value: Value) -> None:
     in_loop = bool(run.frame.loops)
     if items.rest is None and not in_loop and len(items.known) < 32:
         run.heap.write(place, "%items", Items((*items.known, value)))
-    elif items.rest is None and in_loop and len(items.known) < 8 and not grown and any(r for r in value.refs if isinstance(r, Obj) and r.kind != "list"):
+    elif (
+        items.rest is None
+        and in_loop
+        and len(items.known) < 8
+        and not grown
+        and any(r for r in value.refs if isinstance(r, Obj) and r.kind != "list")
+    ):
         if not any(v.refs == value.refs for v in items.known):
             run.heap.write(place, "%items", Items((*items.known, value)))
     else:
@@ -449,7 +469,9 @@ def _dict_method(
                 return default
             return default if items.rest is None else join_loose(items.rest, default)
         if name == "setdefault":
-            run.heap.write(target, "%items", Items(items.known, default if items.rest is None else join_loose(items.rest, default)))
+            run.heap.write(
+                target, "%items", Items(items.known, default if items.rest is None else join_loose(items.rest, default))
+            )
         return join_all([*items.known.values(), *([items.rest] if items.rest is not None else []), default])
     if name == "update":
         known, rest = dict(items.known), items.rest
@@ -489,7 +511,14 @@ def everything(run: Run, value: Value, depth: int = 0) -> list[Value]:
 def summed(run: Run, values: Iterable[Value]) -> Value:
     """The sum of values, its terms kept apart."""
     listed = list(values)
-    result = run.flow(listed, TENSOR if any(v.kind == TENSOR for v in listed) else "number" if listed and all(v.kind in ("number", CONST) for v in listed) else UNKNOWN)
+    result = run.flow(
+        listed,
+        TENSOR
+        if any(v.kind == TENSOR for v in listed)
+        else "number"
+        if listed and all(v.kind in ("number", CONST) for v in listed)
+        else UNKNOWN,
+    )
     unique: list[Value] = []
     for value in listed:
         for term in value.summands():

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradlint.flow import calls, containers, modules
 from gradlint.flow.conditions import decide, narrow
-from gradlint.flow.frame import FALL, Frame
-from gradlint.flow.heap import ClassRef, FileRef, FunctionRef, Items, LibRef, MethodRef, NameOf, Obj, ParamSet, SuperRef
+from gradlint.flow.frame import Frame
+from gradlint.flow.heap import ClassRef, FunctionRef, Items, LibRef, Obj, ParamSet
 from gradlint.flow.lattice import (
     ARRAY,
     CONST,
@@ -33,7 +33,6 @@ from gradlint.flow.lattice import (
     ref,
     same_flow,
 )
-from gradlint.flow.run import shown
 
 if TYPE_CHECKING:
     from gradlint.flow.run import Run
@@ -204,7 +203,9 @@ def binary(run: Run, op: ast.operator, left: Value, right: Value, node: ast.AST)
 
 
 def _still_scaled(left: Value, right: Value) -> Trait | None:
-    return next((side.trait for side in (left, right) if side.trait is not None and side.trait.kind in ("scaled", "open")), None)
+    return next(
+        (side.trait for side in (left, right) if side.trait is not None and side.trait.kind in ("scaled", "open")), None
+    )
 
 
 def as_tensor(value: Value) -> Value:
@@ -327,7 +328,14 @@ def _identical(left: Value, right: Value) -> bool | None:
         a, b = left.refs[0], right.refs[0]
         if a == b if not isinstance(a, Obj) else a is b:
             return True
-        if isinstance(a, Obj) and isinstance(b, Obj) and a.kind != "opaque" and b.kind != "opaque" and not left.opaque and not right.opaque:
+        if (
+            isinstance(a, Obj)
+            and isinstance(b, Obj)
+            and a.kind != "opaque"
+            and b.kind != "opaque"
+            and not left.opaque
+            and not right.opaque
+        ):
             return False
         if type(a) is type(b) and isinstance(a, ClassRef | LibRef | FunctionRef):
             return False

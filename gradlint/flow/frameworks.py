@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gradlint.flow import calls, containers, modules
 from gradlint.flow.heap import FunctionRef, Items, LibRef, Obj
-from gradlint.flow.lattice import UNKNOWN_VALUE, Value, ref
+from gradlint.flow.lattice import Value, ref
 
 if TYPE_CHECKING:
     from gradlint.flow.classes import ClassInfo

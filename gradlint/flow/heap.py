@@ -61,7 +61,11 @@ class Obj:
             prefix = holder.name(depth + 1)
             if prefix in ("", "self"):
                 return attr if not prefix else f"self.{attr}"
-            return f"{prefix}[{attr}]" if holder.kind in ("list", "tuple", "dict") and not attr.isidentifier() else f"{prefix}.{attr}"
+            return (
+                f"{prefix}[{attr}]"
+                if holder.kind in ("list", "tuple", "dict") and not attr.isidentifier()
+                else f"{prefix}.{attr}"
+            )
         if self.parent is not None and self.label:
             return f"{self.parent.name(depth + 1)}.{self.label}"
         return self.label

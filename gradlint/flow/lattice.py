@@ -212,7 +212,15 @@ def join(a: Value, b: Value) -> Value:
     if (a.const is None and b.refs) or (b.const is None and a.refs):
         # an object or None: no longer surely an object
         return (b if a.const is None else a).replace(kind=UNKNOWN)
-    kind = a.kind if a.kind == b.kind else b.kind if a.kind in (CONST, UNKNOWN) else a.kind if b.kind in (CONST, UNKNOWN) else UNKNOWN
+    kind = (
+        a.kind
+        if a.kind == b.kind
+        else b.kind
+        if a.kind in (CONST, UNKNOWN)
+        else a.kind
+        if b.kind in (CONST, UNKNOWN)
+        else UNKNOWN
+    )
     terms: tuple[Value, ...] = ()
     if a.terms or b.terms:
         terms = _join_terms(a, b)
@@ -225,7 +233,10 @@ def join(a: Value, b: Value) -> Value:
         terms,
         a.marks | b.marks if b.marks else a.marks,
         a.region if a.region is b.region else None,
-        a.opaque or b.opaque or (a.kind == UNKNOWN and not a.depends and not a.refs) or (b.kind == UNKNOWN and not b.depends and not b.refs),
+        a.opaque
+        or b.opaque
+        or (a.kind == UNKNOWN and not a.depends and not a.refs)
+        or (b.kind == UNKNOWN and not b.depends and not b.refs),
         _join_traits(a.trait, b.trait) if a.trait or b.trait else None,
     )
 

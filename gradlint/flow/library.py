@@ -10,7 +10,6 @@ from gradlint.flow import calls, containers, modules
 from gradlint.flow.heap import (
     ClassRef,
     DataOf,
-    FileRef,
     FunctionRef,
     Items,
     LibRef,
@@ -18,12 +17,10 @@ from gradlint.flow.heap import (
     Obj,
     Parameter,
     ParamSet,
-    PartialRef,
 )
 from gradlint.flow.lattice import (
     ARRAY,
     CONST,
-    CONSTANT_NUMBER,
     CONSTANT_TENSOR,
     FALSE,
     MISSING,
@@ -37,10 +34,7 @@ from gradlint.flow.lattice import (
     Trait,
     Value,
     const,
-    join,
-    join_all,
     ref,
-    union_dead,
 )
 from gradlint.flow.run import shown
 from gradlint.flow.watch import OptimizerState
@@ -190,8 +184,16 @@ def _unlisted(run: Run, name: str, args: Args, kwargs: Kwargs, node: ast.AST) ->
         obj.attrs["%flow"] = Value(UNKNOWN, flow.live, flow.dead)
         if params:
             obj.attrs["%candidate"] = params
-        obj.attrs["%held"] = tuple(r for v in values for w in containers.everything(run, v) for r in w.refs if isinstance(r, Obj))
-        return Value(UNKNOWN, flow.live if not last[:1].isupper() else frozenset(), flow.dead if not last[:1].isupper() else {}, refs=(obj,), opaque=True)
+        obj.attrs["%held"] = tuple(
+            r for v in values for w in containers.everything(run, v) for r in w.refs if isinstance(r, Obj)
+        )
+        return Value(
+            UNKNOWN,
+            flow.live if not last[:1].isupper() else frozenset(),
+            flow.dead if not last[:1].isupper() else {},
+            refs=(obj,),
+            opaque=True,
+        )
     return _loose(run, values)
 
 
@@ -251,7 +253,7 @@ def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
 
 
 def _keeps_terms(name: str) -> bool:
-    return name in ("sum", "mean", "stack", "squeeze", "unsqueeze", "reshape", "view", "to", "float", "double", "cuda", "cpu", "nanmean", "cat", "nansum")
+    return name in KEEPS_TERMS
 
 
 def _results(run: Run, row: Row, result: Value, node: ast.AST, has_dim: bool) -> Value:
@@ -725,9 +727,11 @@ def _iterate(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast
     if what in ("buffers", "named_buffers"):
         return Value(UNKNOWN)
     named = str(what).startswith("named_")
-    pairs = list(modules.walk(run, obj)) if "modules" in str(what) else [
-        (name, part) for name, part in modules.registered(run, obj) if part.kind != "leaf"
-    ]
+    pairs = (
+        list(modules.walk(run, obj))
+        if "modules" in str(what)
+        else [(name, part) for name, part in modules.registered(run, obj) if part.kind != "leaf"]
+    )
     pairs = [(name, part) for name, part in pairs if part.kind != "leaf"]
     holder = Obj("iterator", ("iterator", id(node)))
     if not pairs or obj.kind == "opaque":
@@ -763,7 +767,8 @@ def _member_mode(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node:
     else:
         trains = bool(value)
     obj.attrs["%evidence"] = True
-    if trains is False and modules.find_method(run, obj, "train") is not None and modules.find_method(run, obj, "train").node not in run.stack:  # type: ignore[union-attr]
+    own = modules.find_method(run, obj, "train")
+    if trains is False and own is not None and own.node not in run.stack:
         return modules.call_method(run, ref(obj), "train", [FALSE], {}, node)
     modules.set_mode(run, obj, trains, node)
     return ref(obj)
@@ -885,7 +890,11 @@ def _member(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.
     if not (name.is_const and isinstance(name.const, str)):
         return modules.child(run, obj, "?", node)
     for part in name.const.split("."):
-        value = containers.item(run, value, const(int(part)), node) if part.isdigit() else modules.load_attribute(run, value, part, node)
+        value = (
+            containers.item(run, value, const(int(part)), node)
+            if part.isdigit()
+            else modules.load_attribute(run, value, part, node)
+        )
     return value
 
 
@@ -943,6 +952,9 @@ def container_member(run: Run, obj: Obj, name: str, args: Args, kwargs: Kwargs, 
     return containers.method(run, obj, name, args, kwargs, node)  # type: ignore[arg-type]
 
 
+# Operations on a sum whose summands are still worth telling apart afterwards.
+KEEPS_TERMS = frozenset("sum mean stack squeeze unsqueeze reshape view to float double cuda cpu nanmean cat nansum".split())
+
 # Operations that give a value another shape, place or precision, and leave it what it is.
 RESHAPES = frozenset(
     "view reshape squeeze unsqueeze flatten unflatten float double half bfloat16 to type cuda cpu contiguous permute transpose t expand"
@@ -951,7 +963,9 @@ RESHAPES = frozenset(
 MODULE_WORDS = frozenset(
     "parameters named_parameters train eval requires_grad_ modules named_modules children named_children apply".split()
 )
-SHARED_WORDS = frozenset("to cuda cpu half float double bfloat16 state_dict load_state_dict register_forward_hook get_submodule zero_grad".split())
+SHARED_WORDS = frozenset(
+    "to cuda cpu half float double bfloat16 state_dict load_state_dict register_forward_hook get_submodule zero_grad".split()
+)
 OPTIMIZER_WORDS = frozenset(("step", "zero_grad", "add_param_group"))
 SCALER = "torch.amp.GradScaler"
 SCALER_WORDS = frozenset(("scale", "unscale_", "step", "update"))
@@ -959,7 +973,12 @@ SCALER_WORDS = frozenset(("scale", "unscale_", "step", "update"))
 
 def known_method(run: Run, obj: Obj, name: str) -> bool:
     """Whether a method of an object nobody can see into is known by its name all the same."""
-    return name in MODULE_WORDS or name in SHARED_WORDS or name in OPTIMIZER_WORDS or run.program.knowledge.member("torch.Tensor", name) is not None
+    return (
+        name in MODULE_WORDS
+        or name in SHARED_WORDS
+        or name in OPTIMIZER_WORDS
+        or run.program.knowledge.member("torch.Tensor", name) is not None
+    )
 
 
 def unknown_method(run: Run, obj: Obj, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -1143,7 +1162,10 @@ def tensor_method(run: Run, receiver: Value, name: str, args: Args, kwargs: Kwar
     if receiver.is_const and isinstance(receiver.const, str):
         return _string_method(receiver.const, name, args)
     if row is None:
-        result = run.flow([receiver, *_inputs(run, None, args, kwargs), *(m for v in args for m in modules.module_sources(run, v))], receiver.kind)
+        result = run.flow(
+            [receiver, *_inputs(run, None, args, kwargs), *(m for v in args for m in modules.module_sources(run, v))],
+            receiver.kind,
+        )
         if _keeps_terms(name) and not args and not run.regions:
             result.terms = receiver.terms
         if name.endswith("_") and not name.startswith("_"):
@@ -1291,7 +1313,18 @@ def _to_integer(args: Args, kwargs: Kwargs) -> bool:
     for value in (*args[:1], *(kwargs[k] for k in ("dtype",) if k in kwargs)):
         for item in value.refs:
             if isinstance(item, LibRef) and item.name.rpartition(".")[2] in (
-                "long", "int", "int64", "int32", "int16", "int8", "uint8", "bool", "short", "LongTensor", "BoolTensor", "IntTensor",
+                "long",
+                "int",
+                "int64",
+                "int32",
+                "int16",
+                "int8",
+                "uint8",
+                "bool",
+                "short",
+                "LongTensor",
+                "BoolTensor",
+                "IntTensor",
             ):
                 return True
     return False
@@ -1307,7 +1340,18 @@ def _mark_cpu(run: Run, value: Value, node: ast.AST) -> Value:
 
 
 def _string_method(text: str, name: str, args: Args) -> Value:
-    if all(a.is_const for a in args) and name in ("lower", "upper", "strip", "split", "replace", "startswith", "endswith", "format", "join", "removeprefix"):
+    if all(a.is_const for a in args) and name in (
+        "lower",
+        "upper",
+        "strip",
+        "split",
+        "replace",
+        "startswith",
+        "endswith",
+        "format",
+        "join",
+        "removeprefix",
+    ):
         try:
             result = getattr(text, name)(*[a.const for a in args])
         except Exception:

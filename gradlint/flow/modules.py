@@ -18,17 +18,11 @@ from gradlint.flow.heap import (
     Obj,
     Parameter,
     ParamSet,
-    PartialRef,
     SuperRef,
 )
 from gradlint.flow.lattice import (
-    ARRAY,
     CONST,
-    CONSTANT_NUMBER,
     FALSE,
-    NONE,
-    NUMBER,
-    OBJECT,
     TENSOR,
     TRUE,
     UNKNOWN,
@@ -110,12 +104,19 @@ def is_instance(run: Run, item: object, classes: Value) -> bool | None:
     mine.update(lineage)
     if item.kind == "library" or is_module(run, item):
         mine.add(MODULE)
-    open_base = item.cls is not None and any(isinstance(b, LibRef) and not b.name.startswith(("torch.", "builtins.")) for b in run.program.mro(run, item.cls))
+    open_base = item.cls is not None and any(
+        isinstance(b, LibRef) and not b.name.startswith(("torch.", "builtins.")) for b in run.program.mro(run, item.cls)
+    )
     for option in options:
         wanted = option.info if isinstance(option, ClassRef) else run.program.knowledge.canonical(option.name)  # type: ignore[union-attr]
         if wanted in mine:
             return True
-        if isinstance(wanted, str) and "_BatchNorm" in wanted and item.row is not None and item.row.get("norm") in ("batch", "sync"):
+        if (
+            isinstance(wanted, str)
+            and "_BatchNorm" in wanted
+            and item.row is not None
+            and item.row.get("norm") in ("batch", "sync")
+        ):
             return True
     return None if open_base else False
 
@@ -282,7 +283,9 @@ def store_attribute(
         if isinstance(item, ParamSet):
             if name == "requires_grad":
                 set_frozen(run, item.entries, _flag(value), node)
-            elif name == "data" and any(isinstance(r, ParamSet | DataOf) for r in value.refs) or name == "data" and value.dead:
+            elif (name == "data" and any(isinstance(r, ParamSet | DataOf) for r in value.refs)) or (
+                name == "data" and value.dead
+            ):
                 run.watch.copied_into(item)
             elif name == "grad" and value.is_const and value.const is None:
                 run.watch.gradients_cleared(item.entries, node)
@@ -431,7 +434,9 @@ def _single_weight(owner: Obj) -> bool:
     return weights is not None and len(weights) == 1
 
 
-def set_mode(run: Run, obj: Obj, trains: bool | None, node: ast.AST, top: Obj | None = None, seen: set[int] | None = None) -> None:
+def set_mode(
+    run: Run, obj: Obj, trains: bool | None, node: ast.AST, top: Obj | None = None, seen: set[int] | None = None
+) -> None:
     """``train()`` or ``eval()`` as nn.Module does it: on the object, then on its parts, through their own overrides."""
     seen = set() if seen is None else seen
     if id(obj) in seen:
@@ -516,7 +521,9 @@ def _forward(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value], no
                 if row.get("container") == "sequential":
                     return _sequential(run, obj, args, node)
                 run.watch.forward(obj, node)
-                return run.flow([*_spread(run, args, kwargs), Value(TENSOR, frozenset((obj,)) if row.get("parameters") else frozenset())])
+                return run.flow(
+                    [*_spread(run, args, kwargs), Value(TENSOR, frozenset((obj,)) if row.get("parameters") else frozenset())]
+                )
         own = [Value(TENSOR, frozenset(e.owner for e in parameters(run, obj)))]
         return run.flow([*_spread(run, args, kwargs), *own])
     if obj.kind == "library" and obj.row is not None:
@@ -582,9 +589,7 @@ def module_sources(run: Run, value: Value) -> list[Value]:
     return [Value(TENSOR, frozenset(owners))] if owners else []
 
 
-def call_method(
-    run: Run, receiver: Value, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST
-) -> Value:
+def call_method(run: Run, receiver: Value, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     """``receiver.name(…)``."""
     found: Value | None = None
     plain = not receiver.refs
@@ -647,7 +652,9 @@ def _call_super(run: Run, item: SuperRef, name: str, args: list[Value], kwargs: 
     return run.flow(_spread(run, args, kwargs), UNKNOWN)
 
 
-def _call_class_method(run: Run, item: ClassRef, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
+def _call_class_method(
+    run: Run, item: ClassRef, name: str, args: list[Value], kwargs: dict[str, Value], node: ast.AST
+) -> Value:
     info = run.program.find_method(run, item.info, name)
     if info is not None:
         if info.decorated_with("classmethod"):

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 from gradlint.flow import calls, containers, modules
 from gradlint.flow.heap import ClassRef, FunctionRef, Items, LibRef, NameOf, Obj, ParamSet, PartialRef
 from gradlint.flow.lattice import (
-    ARRAY,
     CONST,
     CONSTANT_NUMBER,
     FALSE,
     NONE,
     NUMBER,
-    OBJECT,
     TENSOR,
     TRUE,
     UNKNOWN,
@@ -223,7 +221,11 @@ def _hasattr(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
                 return TRUE
             if not any(True for _ in modules.library_bases(run, item)):
                 return FALSE
-            if modules.is_module(run, item) and run.program.knowledge.member(modules.MODULE, name) is None and name not in ("device", "dtype"):
+            if (
+                modules.is_module(run, item)
+                and run.program.knowledge.member(modules.MODULE, name) is None
+                and name not in ("device", "dtype")
+            ):
                 return FALSE
     return UNKNOWN_VALUE
 

@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 
 # Names of functions that may clear gradients, or take a training step, when a model or an optimizer is handed to them.
 CLEARS = re.compile(r"zero|clear|reset|clean|wipe", re.I)
-WORKS = re.compile(r"zero|clear|reset|clean|grad|step|optim|train|update|backward|fit|\brun\b|hook|callback|on_|after|before", re.I)
+WORKS = re.compile(
+    r"zero|clear|reset|clean|grad|step|optim|train|update|backward|fit|\brun\b|hook|callback|on_|after|before", re.I
+)
 OPTIMIZER_NAME = re.compile(r"opt|adam|sgd|solver", re.I)
 
 
@@ -177,7 +179,11 @@ def _parties(run: Run, events: list[Event]) -> list[Party]:
         known = modules.is_optimizer(run, optimizer)
         if not known and not OPTIMIZER_NAME.search(optimizer.name()):
             continue
-        if known and optimizer.attrs.get("%candidate") and not OPTIMIZER_NAME.search(f"{optimizer.name()} {optimizer.attrs.get('%type', '')}"):
+        if (
+            known
+            and optimizer.attrs.get("%candidate")
+            and not OPTIMIZER_NAME.search(f"{optimizer.name()} {optimizer.attrs.get('%type', '')}")
+        ):
             continue
         party = found.setdefault(id(optimizer), Party(optimizer, event.owners, event.closed))
         party.held |= event.owners
@@ -304,7 +310,9 @@ class Gradients(Question):
                 continue
             if item is optimizer or _kept_in(optimizer, item):
                 return True
-            if WORKS.search(name) and (modules.is_module(self.run, item) or any(related(item, mine) for mine in self.party.held)):
+            if WORKS.search(name) and (
+                modules.is_module(self.run, item) or any(related(item, mine) for mine in self.party.held)
+            ):
                 return True
         if receiver is not None and _kept_in(optimizer, receiver):
             return bool(WORKS.search(name))
@@ -392,7 +400,15 @@ class Discarded(Gradients):
                 _at(state.first, "it was computed here"),
             )
             sure = not self.party.open
-            self.report(facts.ZeroGradBeforeStep, state.second, sure, path, optimizer=self.party.name, backward=_span(state.first), step=_span(event))
+            self.report(
+                facts.ZeroGradBeforeStep,
+                state.second,
+                sure,
+                path,
+                optimizer=self.party.name,
+                backward=_span(state.first),
+                step=_span(event),
+            )
         return NOTHING
 
     def cleared(self, state: State, event: Event) -> State:
@@ -401,7 +417,9 @@ class Discarded(Gradients):
         if state.name != "computed" or state.first is None or state.round:
             return NOTHING
         mine = {o for o in state.first.owners if self.party.holds((o,))}
-        whole = event.subject is self.party.optimizer or (bool(mine) and all(any(related(o, c) for c in event.owners) for o in mine))
+        whole = event.subject is self.party.optimizer or (
+            bool(mine) and all(any(related(o, c) for c in event.owners) for o in mine)
+        )
         return State("cleared", state.first, event, state.inside) if whole else NOTHING
 
     def touched(self, state: State, event: Event) -> State:
@@ -427,8 +445,18 @@ class Early(Gradients):
             return State("early", event, inside=self.loops)
         if state.name == "late" and state.first is not None and state.second is not None:
             if event.site.node is state.first.site.node and self.goes_round(state):
-                path = (_at(state.second, "the gradient is computed here"), _at(event, "the step comes first in each turn of the loop"))
-                self.report(facts.StepBeforeBackward, event, not self.party.open, path, optimizer=self.party.name, backward=_span(state.second))
+                path = (
+                    _at(state.second, "the gradient is computed here"),
+                    _at(event, "the step comes first in each turn of the loop"),
+                )
+                self.report(
+                    facts.StepBeforeBackward,
+                    event,
+                    not self.party.open,
+                    path,
+                    optimizer=self.party.name,
+                    backward=_span(state.second),
+                )
             return NOTHING
         return state if state.name == "fresh" else NOTHING
 
@@ -486,7 +514,9 @@ class Misclipped(Gradients):
         return NOTHING if event.note == "write" else state
 
     def _tell(self, clip: Event, when: str, other: Event, path: tuple[Step, ...]) -> None:
-        self.report(facts.ClipMisplaced, clip, not self.party.open, path, when=when, other=_span(other), optimizer=self.party.name)
+        self.report(
+            facts.ClipMisplaced, clip, not self.party.open, path, when=when, other=_span(other), optimizer=self.party.name
+        )
 
 
 class Scaled(Gradients):
@@ -510,19 +540,45 @@ class Scaled(Gradients):
         first, clip = state.first, state.second
         if event.by is None:
             if state.name in ("scaled", "clipped") and first is not None:
-                path = (_at(event, "the step takes the gradients as they are"), _at(first, "they were computed from the scaled loss"))
-                self.report(facts.ScalerMisused, event, state.flag, path, form="step", optimizer=self.party.name, backward=_span(first), scaler=_name(first.by))
+                path = (
+                    _at(event, "the step takes the gradients as they are"),
+                    _at(first, "they were computed from the scaled loss"),
+                )
+                self.report(
+                    facts.ScalerMisused,
+                    event,
+                    state.flag,
+                    path,
+                    form="step",
+                    optimizer=self.party.name,
+                    backward=_span(first),
+                    scaler=_name(first.by),
+                )
         elif state.name == "plain" and first is not None and event.by.attrs.get("%scaler") is not False:
-            path = (_at(event, "the scaler divides the gradients by its factor"), _at(first, "they were computed from the loss itself"))
+            path = (
+                _at(event, "the scaler divides the gradients by its factor"),
+                _at(first, "they were computed from the loss itself"),
+            )
             sure = event.by.attrs.get("%scaler") is True
-            self.report(facts.ScalerMisused, first, sure, path, form="backward", optimizer=self.party.name, backward=_span(first), scaler=_name(event.by))
+            self.report(
+                facts.ScalerMisused,
+                first,
+                sure,
+                path,
+                form="backward",
+                optimizer=self.party.name,
+                backward=_span(first),
+                scaler=_name(event.by),
+            )
         elif state.name == "clipped" and first is not None and clip is not None:
             path = (
                 _at(event, "the scaler takes its factor out here"),
                 _at(clip, "the gradients are clipped with the factor in them"),
                 _at(first, "they were computed from the scaled loss"),
             )
-            self.report(facts.ScaledClip, clip, state.flag, path, optimizer=self.party.name, step=_span(event), scaler=_name(event.by))
+            self.report(
+                facts.ScaledClip, clip, state.flag, path, optimizer=self.party.name, step=_span(event), scaler=_name(event.by)
+            )
         return NOTHING
 
     def cleared(self, state: State, event: Event) -> State:
@@ -536,7 +592,9 @@ class Scaled(Gradients):
             if state.name == "scaled" and (self.party.optimizer in event.owners or not event.closed):
                 return State("unscaled", state.first, flag=state.flag)
         elif event.kind == CLIP and state.name == "scaled" and state.first is not None:
-            mine = self.party.holds(event.owners) or (self.party.open and any(related(a, b) for a in event.owners for b in state.first.owners))
+            mine = self.party.holds(event.owners) or (
+                self.party.open and any(related(a, b) for a in event.owners for b in state.first.owners)
+            )
             if mine:
                 return State("clipped", state.first, event, flag=state.flag)
         return state
@@ -553,7 +611,16 @@ class NotUpdated(Gradients):
         if state.name == "stepped" and state.first is not None and self.goes_round(state) and state.first.by is event.by:
             path = (_at(event, "the scaler steps again, and was not updated since its last step"),)
             sure = event.by.attrs.get("%scaler") is True
-            self.report(facts.ScalerMisused, event, sure, path, form="update", optimizer=self.party.name, backward=_span(event), scaler=_name(event.by))
+            self.report(
+                facts.ScalerMisused,
+                event,
+                sure,
+                path,
+                form="update",
+                optimizer=self.party.name,
+                backward=_span(event),
+                scaler=_name(event.by),
+            )
         return State("stepped", event, inside=self.loops)
 
     def other(self, state: State, event: Event) -> State:
@@ -588,7 +655,9 @@ class Scheduled(Question):
         if event.kind == STEP and event.subject is self.optimizer:
             if state.name == "early" and state.first is not None and state.inside[-1] in self.loops and not state.round:
                 path = (_at(event, "the optimizer steps here"), _at(state.first, "the scheduler has stepped before"))
-                self.report(facts.SchedulerBeforeOptimizer, state.first, True, path, optimizer=self.optimizer.name(), step=_span(event))
+                self.report(
+                    facts.SchedulerBeforeOptimizer, state.first, True, path, optimizer=self.optimizer.name(), step=_span(event)
+                )
             return State("done")
         if event.kind == HANDED and (self.optimizer in event.owners or any(_kept_in(self.optimizer, o) for o in event.owners)):
             return State("done")
@@ -629,7 +698,16 @@ class Wrong(Question):
             _at(event, f"`{party.name}` steps, which holds nothing of it"),
         )
         at, argument = _argument(event)
-        self.report(facts.WrongOptimizerStep, at, True, path, stepped=party.name, meant=right, backward=_span(backward), argument=argument)
+        self.report(
+            facts.WrongOptimizerStep,
+            at,
+            True,
+            path,
+            stepped=party.name,
+            meant=right,
+            backward=_span(backward),
+            argument=argument,
+        )
 
 
 def _argument(event: Event) -> tuple[Event, str]:
@@ -673,8 +751,13 @@ def _wrong_optimizer(run: Run, parties: list[Party], events: list[Event]) -> lis
 # -- modes -------------------------------------------------------------------------------------------------------------------
 
 MODES = re.compile(r"train|eval|mode|test|val|infer|predict|fit|set", re.I)
-EVALUATION = re.compile(r"eval|test|valid|\bval|_val|predict|infer|sampl|generat|score|accura|metric|encode_all|embed_all|extract", re.I)
-ON_PURPOSE = re.compile(r"\bmc\b|mc_|monte|bayes|uncert|stochastic|dropout|calib|update_bn|recalib|warm|bn_stat|precise|init|sanity|summary|dummy|pseudo", re.I)
+EVALUATION = re.compile(
+    r"eval|test|valid|\bval|_val|predict|infer|sampl|generat|score|accura|metric|encode_all|embed_all|extract", re.I
+)
+ON_PURPOSE = re.compile(
+    r"\bmc\b|mc_|monte|bayes|uncert|stochastic|dropout|calib|update_bn|recalib|warm|bn_stat|precise|init|sanity|summary|dummy|pseudo",
+    re.I,
+)
 
 
 def _acts_in_training(part: Obj) -> bool:
@@ -706,7 +789,9 @@ class ModeLost(Question):
         if event.kind == BACKWARD and any(related(o, part) for o in event.owners for part in self.parts):
             return self._backward(state, event)
         if event.kind == FORWARD and state.name == "off" and state.second is None and event.subject is not None:
-            if any(related(event.subject, part) for part in self.parts) or any(_kept_in(part, event.subject) for part in self.parts):
+            if any(related(event.subject, part) for part in self.parts) or any(
+                _kept_in(part, event.subject) for part in self.parts
+            ):
                 return state._replace(second=event)
         if event.kind == HANDED and state.name == "off" and self._handed(event):
             return State("on", event, flag=state.flag)
@@ -775,13 +860,22 @@ class Unevaluated(Question):
         if not layers or region is None or region.guarded or modules.frozen(layers[0]) is True:
             return
         own = {entry.owner for entry in modules.parameters(run, top)}
-        learned = any(owner in self.trained for owner in own) or any(_kept_in(top, obj) or obj is top for obj in run.watch.loaded_into)
-        if not own or not learned or any(_kept_in(top, copy) or top is copy for copy in run.watch.copies) or "%copy" in top.attrs:
+        learned = any(owner in self.trained for owner in own) or any(
+            _kept_in(top, obj) or obj is top for obj in run.watch.loaded_into
+        )
+        if (
+            not own
+            or not learned
+            or any(_kept_in(top, copy) or top is copy for copy in run.watch.copies)
+            or "%copy" in top.attrs
+        ):
             return
         if self.loops and _trains_here(self.loops[-1].turns):
             return
         if self.used is None:
-            self.used = {id(cut) for root in run.watch.roots for term in root.value.summands() for _, cuts in term.dead for cut in cuts}
+            self.used = {
+                id(cut) for root in run.watch.roots for term in root.value.summands() for _, cuts in term.dead for cut in cuts
+            }
         if id(region) in self.used:
             return
         words = _words(event)
@@ -789,7 +883,10 @@ class Unevaluated(Question):
             return
         names = tuple(dict.fromkeys(layer.name() for layer in sorted(layers, key=lambda layer: layer.serial) if layer.name()))
         name = top.name() or "the module"
-        path = (_at(event, f"`{name}` runs as in training"), Step(span_of(region.site), "gradient is switched off here, and nothing else"))
+        path = (
+            _at(event, f"`{name}` runs as in training"),
+            Step(span_of(region.site), "gradient is switched off here, and nothing else"),
+        )
         self.report(facts.EvalMissing, event, True, path, module=name, layers=names, region=span_of(region.site))
 
 
@@ -855,10 +952,14 @@ class Accumulated(Gradients):
         every = _every(body, event.site.node) if body is not None else None
         if every is None or _every(body, backward.site.node) is not None:  # type: ignore[arg-type]
             return NOTHING
-        name = every.attr if isinstance(every, ast.Attribute) else every.id if isinstance(every, ast.Name) else ast.unparse(every)
+        name = (
+            every.attr if isinstance(every, ast.Attribute) else every.id if isinstance(every, ast.Name) else ast.unparse(every)
+        )
         texts = [file.text for file in self.run.program.project.files]
-        divided = re.compile(rf"(?:/=?|\bdiv_?\()\s*(?:float\()?\s*[\w.\[\]'\"]*\b{re.escape(name)}\b|1(?:\.0*)?\s*/\s*[\w.]*\b{re.escape(name)}\b")
-        if any(divided.search(text) or "sum" in text and re.search(r"reduction\s*=\s*['\"]sum", text) for text in texts):
+        divided = re.compile(
+            rf"(?:/=?|\bdiv_?\()\s*(?:float\()?\s*[\w.\[\]'\"]*\b{re.escape(name)}\b|1(?:\.0*)?\s*/\s*[\w.]*\b{re.escape(name)}\b"
+        )
+        if any(divided.search(text) or ("sum" in text and re.search(r"reduction\s*=\s*['\"]sum", text)) for text in texts):
             return NOTHING
         if re.search(r"loss\w*\s*(?:/=|\*=)|loss\w*\s*[/*]|[/*]\s*loss|\.div_?\(|\.mul_?\(", ast.unparse(body)):  # type: ignore[arg-type]
             return NOTHING
@@ -872,6 +973,10 @@ def _every(body: ast.AST, node: ast.AST) -> ast.expr | None:
     for part in ast.walk(body):
         if isinstance(part, ast.If) and any(inner is node for statement in part.body for inner in ast.walk(statement)):
             for test in ast.walk(part.test):
-                if isinstance(test, ast.BinOp) and isinstance(test.op, ast.Mod) and isinstance(test.right, ast.Name | ast.Attribute | ast.Constant):
+                if (
+                    isinstance(test, ast.BinOp)
+                    and isinstance(test.op, ast.Mod)
+                    and isinstance(test.right, ast.Name | ast.Attribute | ast.Constant)
+                ):
                     return test.right
     return None

@@ -267,7 +267,12 @@ def _report_severed(run: Run, root: Root, terms: list[Value], wanted: dict[Obj, 
             cut, trail = next((c[0], tr) for t in terms for (s, c), tr in t.dead.items() if s in wanted)
             judgement.facts.append(
                 facts.Revived(
-                    span_of(leaf.attrs["%revived"]), confidence, story(root, trail, cut, names), starved=names, cut=span_of(cut.site), loss=loss
+                    span_of(leaf.attrs["%revived"]),
+                    confidence,
+                    story(root, trail, cut, names),
+                    starved=names,
+                    cut=span_of(cut.site),
+                    loss=loss,
                 )
             )
         return
@@ -278,7 +283,9 @@ def _report_severed(run: Run, root: Root, terms: list[Value], wanted: dict[Obj, 
             Step(span_of(region.site), f"{region.api} switches gradient off while the loss is computed"),
         )
         judgement.facts.append(
-            facts.BackwardDisabled(span_of(region.site), confidence, path, construct=region.construct, api=region.api, backward=loss)
+            facts.BackwardDisabled(
+                span_of(region.site), confidence, path, construct=region.construct, api=region.api, backward=loss
+            )
         )
         return
     by_cut: dict[int, tuple[Cut, Trail | None, set[Obj]]] = {}
@@ -292,7 +299,9 @@ def _report_severed(run: Run, root: Root, terms: list[Value], wanted: dict[Obj, 
             judgement.facts.append(_severed(run, root, cut, trail, names_of(run, sources), scope, confidence))
 
 
-def _severed(run: Run, root: Root, cut: Cut, trail: Trail | None, names: tuple[str, ...], scope: str, confidence: Confidence) -> facts.Severed:
+def _severed(
+    run: Run, root: Root, cut: Cut, trail: Trail | None, names: tuple[str, ...], scope: str, confidence: Confidence
+) -> facts.Severed:
     return facts.Severed(
         span_of(cut.site),
         confidence,
@@ -341,7 +350,10 @@ def _round_trips(root: Root, terms: tuple[Value, ...], judgement: Judgement) -> 
 
 def _round_trip(root: Root, mark: Cut) -> facts.Fact:
     loss, where = span_of(root.site), span_of(mark.site)
-    path = (Step(loss, "the loss is computed from it"), Step(where, f"`{mark.api}` moves a tensor that carries gradient to the CPU"))
+    path = (
+        Step(loss, "the loss is computed from it"),
+        Step(where, f"`{mark.api}` moves a tensor that carries gradient to the CPU"),
+    )
     return facts.DeviceRoundTrip(where, Confidence.MEDIUM, path, api=mark.api, loss=loss)
 
 
@@ -361,7 +373,11 @@ def _judge_modes(run: Run, judgement: Judgement) -> None:
         holder = common_holder(unique)
         path = (
             Step(where, f"`{holder}` is frozen here, its parameters only"),
-            *(Step(span_of(leaf.site), f"`{leaf.name()}` keeps running statistics") for leaf in unique[:3] if leaf.site is not None),
+            *(
+                Step(span_of(leaf.site), f"`{leaf.name()}` keeps running statistics")
+                for leaf in unique[:3]
+                if leaf.site is not None
+            ),
         )
         judgement.facts.append(
             facts.FrozenNormTraining(

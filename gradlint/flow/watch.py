@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gradlint.core import Confidence, Step
 from gradlint.flow import facts
-from gradlint.flow.heap import DataOf, FileRef, FunctionRef, LibRef, Obj, Parameter, ParamSet, source_sort
-from gradlint.flow.lattice import NOTHING, OBJECT, TENSOR, UNKNOWN, Cut, Site, Trait, Value
+from gradlint.flow.heap import DataOf, FileRef, FunctionRef, LibRef, Obj, Parameter, ParamSet
+from gradlint.flow.lattice import NOTHING, TENSOR, UNKNOWN, Cut, Site, Trait, Value
 from gradlint.flow.membership import Membership
 from gradlint.flow.trace import (
     BACKWARD,
@@ -262,7 +262,13 @@ class Watch:
     def scheduled(self, obj: Obj, optimizer: object, node: ast.AST, *, told: bool) -> None:
         """A learning-rate scheduler steps; ``told``: it is told where training stands."""
         owner = optimizer if isinstance(optimizer, Obj) else None
-        self.trace.event(SCHEDULE, self.run.site(node), obj, frozenset((owner,)) if owner is not None else NOTHING, note="told" if told else "")
+        self.trace.event(
+            SCHEDULE,
+            self.run.site(node),
+            obj,
+            frozenset((owner,)) if owner is not None else NOTHING,
+            note="told" if told else "",
+        )
 
     def unscaled(self, scaler: Obj, optimizer: Value | None, node: ast.AST) -> None:
         """A gradient scaler takes its factor out of the gradients of an optimizer."""
@@ -287,7 +293,13 @@ class Watch:
             receiver = evaluate(self.run, inner.value)
             kind = self._receiver_kind(receiver, inner.attr)
             if kind:
-                self._fact(facts.UncalledMethod, inner, Confidence.HIGH if kind != "unknown" else Confidence.MEDIUM, receiver=kind, method=inner.attr)
+                self._fact(
+                    facts.UncalledMethod,
+                    inner,
+                    Confidence.HIGH if kind != "unknown" else Confidence.MEDIUM,
+                    receiver=kind,
+                    method=inner.attr,
+                )
         elif isinstance(inner, ast.Compare) and len(inner.ops) == 1 and isinstance(inner.ops[0], ast.Eq):
             left, right = inner.left, inner.comparators[0]
             if isinstance(left, ast.Attribute) and left.attr == "requires_grad" and isinstance(right, ast.Constant):
@@ -326,7 +338,12 @@ class Watch:
     def dropped(self, row: Row, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> None:
         """A dropout function is called: does it know whether the module around it trains?"""
         info = self.run.frame.info
-        if info is None or info.cls is None or not self.run.program.is_module_class(self.run, info.cls) or not isinstance(node, ast.Call):
+        if (
+            info is None
+            or info.cls is None
+            or not self.run.program.is_module_class(self.run, info.cls)
+            or not isinstance(node, ast.Call)
+        ):
             return
         names = row.get("positional", ())
         given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -348,7 +365,13 @@ class Watch:
         if not switch and (rate is None or not self._always(node, str(row.get("rate")), info)):
             return
         sure = Confidence.MEDIUM if flag is not None else Confidence.HIGH
-        self._fact(facts.DropoutIgnoresMode, node, sure, form="always" if flag is not None else "function" if switch else "rate", switch=switch or "")
+        self._fact(
+            facts.DropoutIgnoresMode,
+            node,
+            sure,
+            form="always" if flag is not None else "function" if switch else "rate",
+            switch=switch or "",
+        )
 
     def _always(self, node: ast.Call, rate: str, info: FunctionInfo) -> bool:
         """Whether the rate that a call is given says nothing of the mode, anywhere in the function."""
@@ -382,8 +405,13 @@ class Watch:
                 for part in inner.file.tree.body  # type: ignore[union-attr]
             )
         loss, first = span_of(run.site(node)), span_of(inner)
-        path = (Step(loss, f"the loss applies {'a softmax' if wants == 'softmax' else 'a sigmoid'} itself"), Step(first, "the first one is here"))
-        self.facts.append(facts.DoubleSoftmax(first if here else loss, Confidence.HIGH, path, squash=wants, inner=first, loss=loss))
+        path = (
+            Step(loss, f"the loss applies {'a softmax' if wants == 'softmax' else 'a sigmoid'} itself"),
+            Step(first, "the first one is here"),
+        )
+        self.facts.append(
+            facts.DoubleSoftmax(first if here else loss, Confidence.HIGH, path, squash=wants, inner=first, loss=loss)
+        )
 
     def _receiver_kind(self, value: Value, method: str) -> str:
         from gradlint.flow import modules
@@ -441,14 +469,22 @@ class Watch:
         is_parameter = any(isinstance(item, ParamSet) for item in holder.refs) or any(
             isinstance(item, Obj) and item.kind == "leaf" for item in holder.refs
         )
-        unknown = form == "method" and bool(holder.refs) and not any(isinstance(i, Obj) and i.kind == "instance" for i in holder.refs)
+        unknown = (
+            form == "method" and bool(holder.refs) and not any(isinstance(i, Obj) and i.kind == "instance" for i in holder.refs)
+        )
         if not (is_module or is_parameter or unknown) or (form == "attribute" and flag is None):
             return
         if is_module and any(isinstance(i, Obj) and (self._defines(i, name) or self._is_self(node)) for i in holder.refs):
             return
         confidence = Confidence.HIGH if is_module or is_parameter else Confidence.MEDIUM
         self._fact(
-            facts.MisspelledGradAttribute, node, confidence, written=written, right="requires_grad", form=form, on_module=is_module
+            facts.MisspelledGradAttribute,
+            node,
+            confidence,
+            written=written,
+            right="requires_grad",
+            form=form,
+            on_module=is_module,
         )
 
     def _is_self(self, node: ast.AST) -> bool:
@@ -558,7 +594,11 @@ class Watch:
         state: OptimizerState = obj.attrs["%optimizer"]
         held = {e.owner for e in state.params}
         self.membership.built(state.params)
-        self.pending = [p for p in self.pending if not (p.kind in ("unfreeze", "replace") and (any(part in held for part in p.parts) or state.opaque))]
+        self.pending = [
+            p
+            for p in self.pending
+            if not (p.kind in ("unfreeze", "replace") and (any(part in held for part in p.parts) or state.opaque))
+        ]
 
     def _promote(self, obj: Obj) -> bool:
         """What unknown code made of parameters, and then steps, is an optimizer over them."""
@@ -620,7 +660,10 @@ class Watch:
         if isinstance(state, OptimizerState):
             owners, closed = frozenset(e.owner for e in state.params), not state.opaque
         else:
-            owners, closed = frozenset((obj, *(e.owner for e in modules.parameters(self.run, obj)))), modules.is_module(self.run, obj)
+            owners, closed = (
+                frozenset((obj, *(e.owner for e in modules.parameters(self.run, obj)))),
+                modules.is_module(self.run, obj),
+            )
         self.trace.event(ZERO, self.run.site(node), obj, owners, closed=closed)
         if not keeps:
             self.gradients_alive = False
@@ -729,7 +772,9 @@ class Watch:
                 continue
             if any(self.holds(state, p) for p in (old_parts or mine)):
                 label = f"{obj.name()}.{name}" if obj.name() else name
-                self.pending.append(Pending("replace", run.site(node), optimizer, newer, self.here(), False, (label,), added=not old_parts))
+                self.pending.append(
+                    Pending("replace", run.site(node), optimizer, newer, self.here(), False, (label,), added=not old_parts)
+                )
                 return
 
     def parts_injected(self, obj: Obj, node: ast.AST) -> None:
@@ -738,7 +783,9 @@ class Watch:
             state: OptimizerState = optimizer.attrs["%optimizer"]
             if self.holds(state, obj):
                 part = Obj("opaque", ("injected", id(node)), label="adapters")
-                self.pending.append(Pending("replace", self.run.site(node), optimizer, (part,), self.here(), False, (obj.name(),)))
+                self.pending.append(
+                    Pending("replace", self.run.site(node), optimizer, (part,), self.here(), False, (obj.name(),))
+                )
 
     def _frozen_in_optimizer(self, item: Pending, parts: tuple[Obj, ...], obj: Obj, node: ast.AST) -> None:
         state: OptimizerState = obj.attrs["%optimizer"]
@@ -751,7 +798,14 @@ class Watch:
         self._order_fact(kind, item, parts, state, node, Confidence.HIGH if not state.opaque else Confidence.MEDIUM)
 
     def _order_fact(
-        self, kind: type, item: Pending, parts: tuple[Obj, ...], state: OptimizerState, node: ast.AST, confidence: Confidence, **more: object
+        self,
+        kind: type,
+        item: Pending,
+        parts: tuple[Obj, ...],
+        state: OptimizerState,
+        node: ast.AST,
+        confidence: Confidence,
+        **more: object,
     ) -> None:
         from gradlint.flow.verdicts import names_of, span_of
 
@@ -759,7 +813,11 @@ class Watch:
         what = ", ".join(f"`{name}`" for name in names)
         built, step = span_of(state.site), span_of(self.run.site(node))
         done = {"freeze": "is frozen here", "unfreeze": "is unfrozen here", "replace": "is put in here"}[item.kind]
-        path = (Step(step, "the optimizer steps"), Step(span_of(item.site), f"{what} {done}"), Step(built, "the optimizer was built before that"))
+        path = (
+            Step(step, "the optimizer steps"),
+            Step(span_of(item.site), f"{what} {done}"),
+            Step(built, "the optimizer was built before that"),
+        )
         fact = kind(span_of(item.site), confidence, path, optimizer=built, step=step, parts=tuple(names), **more)
         self.ordered.append((fact, parts))
 
@@ -906,7 +964,12 @@ def _owners(value: Value) -> frozenset[Obj]:
     return frozenset(found)
 
 
-ALWAYS_RANDOM = re.compile(r"\bmc\b|mc_?drop|monte|bayes|uncertain|stochastic|ensembl|prenet|always|even (?:in|at|during) (?:eval|test|inference)", re.I)
+ALWAYS_RANDOM = re.compile(
+    r"\bmc\b|mc_?drop|monte|bayes|uncertain|stochastic|ensembl|prenet|always|even (?:in|at|during) (?:eval|test|inference)",
+    re.I,
+)
+
+
 def _asks_for_mode(function: ast.AST, node: ast.AST) -> bool:
     """Whether a node stands under a condition on the mode of the module (``if self.training:``)."""
     for part in ast.walk(function):

@@ -21,7 +21,9 @@ MOST_CHANGES = 12
 def render(report: Report, style: Style) -> str:
     """Each finding as a block, parted by empty lines."""
     places = Places(report)
-    return "\n".join("\n".join(block(finding, places, style, report.verdicts.get(finding))) + "\n" for finding in report.findings)
+    return "\n".join(
+        "\n".join(block(finding, places, style, report.verdicts.get(finding))) + "\n" for finding in report.findings
+    )
 
 
 def block(finding: Finding, places: Places, style: Style, verdict: Verdict | None = None) -> Iterator[str]:

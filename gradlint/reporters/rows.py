@@ -22,9 +22,7 @@ def rows(report: Report) -> Iterator[dict[str, Any]]:
         yield row(finding, places, report.fingerprints.get(finding), report.verdicts.get(finding))
 
 
-def row(
-    finding: Finding, places: Places, fingerprint: str | None = None, verdict: Verdict | None = None
-) -> dict[str, Any]:
+def row(finding: Finding, places: Places, fingerprint: str | None = None, verdict: Verdict | None = None) -> dict[str, Any]:
     """The row of one finding.
 
     Rows and columns count from 1, columns in characters; ``end_location`` is the place after the last character.  In a notebook
@@ -57,9 +55,7 @@ def verdict_row(verdict: Verdict | None, places: Places) -> dict[str, Any]:
         return {"verdict": None, "evidence": None, "verification": None}
     return {
         "verdict": verdict.outcome.value,
-        "evidence": [
-            {"text": each.text, **(_where(each.span, places) if each.span else {})} for each in verdict.evidence
-        ],
+        "evidence": [{"text": each.text, **(_where(each.span, places) if each.span else {})} for each in verdict.evidence],
         "verification": {
             "reason": verdict.reason,
             "driver": verdict.driver,

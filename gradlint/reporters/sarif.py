@@ -49,10 +49,7 @@ def render(report: Report, style: Style) -> str:
                         "toolExecutionNotifications": [_notification(note, places) for note in report.notes],
                     }
                 ],
-                "results": [
-                    _result(finding, codes.index(finding.code), report, places)
-                    for finding in report.findings
-                ],
+                "results": [_result(finding, codes.index(finding.code), report, places) for finding in report.findings],
             }
         ],
     }

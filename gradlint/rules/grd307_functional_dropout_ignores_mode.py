@@ -36,7 +36,11 @@ class FunctionalDropoutIgnoresMode(Rule[DropoutIgnoresMode]):
             message = "This drops in evaluation as well: the function has no train mode, it drops at whatever rate it is given."
             help = "Give it a rate of zero in evaluation: `rate if self.training else 0.0`."
         else:
-            told = f"is told {code(fact.switch + '=True')}" if fact.form == "always" else f"is not told {code(fact.switch)}, which is true by default"
+            told = (
+                f"is told {code(fact.switch + '=True')}"
+                if fact.form == "always"
+                else f"is not told {code(fact.switch)}, which is true by default"
+            )
             message = f"This drops in evaluation as well: the function does not see the mode of the module, and {told}."
             help = f"Pass {code(fact.switch + '=self.training')}."
         self.report(

@@ -49,7 +49,9 @@ class DoubleSoftmax(Rule[Fact]):
             return None
         match node:
             case cst.Call(func=cst.Attribute(value=owner, attr=cst.Name(method))) if method == fact.squash and (
-                not node.args or isinstance(node.args[0].value, cst.Integer | cst.UnaryOperation) or node.args[0].keyword is not None
+                not node.args
+                or isinstance(node.args[0].value, cst.Integer | cst.UnaryOperation)
+                or node.args[0].keyword is not None
             ):
                 scores: cst.BaseExpression = owner
             case cst.Call(args=[cst.Arg(keyword=None, star="", value=value), *_]):

@@ -49,7 +49,12 @@ class AmpUnscaledStep(Rule[ScalerMisused]):
             )
             help = f"Scale the loss first: {code(f'{scaler}.scale(loss).backward()')}."
         self.report(
-            fact.span, message, fact=fact, help=help, claim=Claim("order", f"amp-{fact.form}", (fact.optimizer,), fact.span), fix=fix
+            fact.span,
+            message,
+            fact=fact,
+            help=help,
+            claim=Claim("order", f"amp-{fact.form}", (fact.optimizer,), fact.span),
+            fix=fix,
         )
 
     def _completed(self, fact: ScalerMisused, node: cst.Call) -> Fix | None:
