@@ -12,6 +12,7 @@ from torch import nn
 
 from gradlint.verify.places import Places
 
+_WRAPPERS = frozenset(("OptimizedModule", "DistributedDataParallel", "DataParallel", "FullyShardedDataParallel"))
 MOST_DEEP = 3
 """How many objects are walked through on the way from a variable to a module."""
 
@@ -68,7 +69,7 @@ class Names:
         """All names of each tensor, by id, the best first; tensors of modules without a variable go by their class."""
         known: dict[int, list[str]] = {}
         found = [(name, root, rank, _size(root)) for name, (root, rank) in self.roots.items()]
-        found.sort(key=lambda each: (-each[3], each[2], len(each[0]), each[0]))
+        found.sort(key=lambda each: (-each[3], type(each[1]).__name__ in _WRAPPERS, each[2], len(each[0]), each[0]))
         named = [(name, root) for name, root, _, _ in found]
         for name, root in [*named, *((type(module).__name__, module) for module in _outermost(modules))]:
             for below, tensor in _tensors(root):

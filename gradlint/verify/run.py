@@ -21,6 +21,17 @@ _BY_CLASS = ("flow", "state", "autograd")
 """The probes whose claims a module alone can answer, without the program that trains it."""
 
 
+LAUNCHED = {
+    "RANK": "0",
+    "LOCAL_RANK": "0",
+    "WORLD_SIZE": "1",
+    "LOCAL_WORLD_SIZE": "1",
+    "MASTER_ADDR": "127.0.0.1",
+    "MASTER_PORT": "29500",
+}
+"""What a launcher of distributed training would set, for programs that ask for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """How to run code.
@@ -161,6 +172,8 @@ class _Verification:
         job = job_row(attempt, claims, self.settings, self.root, self.shown, self.texts.get(str(attempt.file)))
         try:
             answer = server.carry_out(job)
+            if answer["ending"]["kind"] == "error" and any(name in answer["ending"]["text"] for name in LAUNCHED):
+                answer = server.carry_out({**job, "environment": LAUNCHED})
         except Unavailable as trouble:
             answer = {"verdicts": {}, "ending": {"kind": "killed", "text": str(trouble)}}
         return {finding: self.read(answer, number, attempt) for number, finding in enumerate(findings)}
@@ -226,6 +239,7 @@ def job_row(
         "text": text,
         "roots": list(roots),
         "traced": traced,
+        "environment": {},
         "claims": [_claim_row(claim) for claim in claims],
         "arguments": list(settings.arguments),
         "shown": dict(shown),

@@ -31,6 +31,7 @@ MOST_OUTPUT = 16_384
 def main() -> None:
     """Serve until standard input ends."""
     confine.die_with_parent()
+    confine.adopt_orphans()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's: it closes standard input
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -82,13 +83,17 @@ def carry_out(job: dict[str, Any]) -> dict[str, Any] | None:
         _keeper(job, scratch, answer_write, output_write)
     os.close(answer_write)
     os.close(output_write)
+    data, output, why = b"", b"", "gone"
     try:
         data, output, why = _listen(answer_read, output_read, float(job["seconds"]) + GRACE)
     finally:
         os.close(answer_read)
         os.close(output_read)
+        status = _ended(child) if why == "end" and not data else None
         confine.kill_descendants(child)
-        _, status = os.waitpid(child, 0)
+        if status is None:
+            _, status = os.waitpid(child, 0)
+        confine.kill_orphans()
         shutil.rmtree(scratch, ignore_errors=True)
     if why == "gone":
         return None
@@ -101,6 +106,17 @@ def carry_out(job: dict[str, Any]) -> dict[str, Any] | None:
     else:
         said = _status(status)
     return {"verdicts": {}, "ending": {"kind": "killed", "text": said}, "output": text}
+
+
+def _ended(process: int, patience: float = 2.0) -> int | None:
+    """The status of a process that is about to end; None when it does not."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return status
+        time.sleep(0.005)
+    return None
 
 
 def _status(status: int) -> str:
@@ -169,8 +185,6 @@ def _keeper(job: dict[str, Any], scratch: str, answer: int, output: int) -> None
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         apart = not job.get("shared") and confine.unshare()
-        if not apart:
-            confine.adopt_orphans()
         inner = os.fork()
         if inner == 0:
             confine.die_with_parent()
@@ -190,8 +204,6 @@ def _keeper(job: dict[str, Any], scratch: str, answer: int, output: int) -> None
         for descriptor in (1, 2):
             os.dup2(null, descriptor)
         status = _wait(inner)
-        if not apart:
-            confine.kill_orphans()
     finally:
         os._exit(status)
 

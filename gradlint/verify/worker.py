@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import tempfile
@@ -11,14 +13,14 @@ import time
 import traceback
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gradlint.core import Claim, Span
-from gradlint.core.verdict import Verdict
+from gradlint.core.verdict import Evidence, Outcome, Verdict
 from gradlint.verify import confine, instrument
 from gradlint.verify.driving import DRIVERS, take_steps
 from gradlint.verify.instrument import Asked, Hooks
@@ -59,6 +61,9 @@ class Job:
     device: str = "auto"
 
 
+_BETTER = (Outcome.CONFIRMED, Outcome.REFUTED, Outcome.INCONCLUSIVE)
+
+
 class Session:
     """The state of the one job of this process. ``deliver`` gets the verdicts, once."""
 
@@ -69,6 +74,8 @@ class Session:
         self.deliver = deliver
         self.delivered = False
         self.began = time.monotonic()
+        self.process = os.getpid()
+        self.children = Path(tempfile.gettempdir()) / "gradlint-children"
         self.description = ""
         self.degenerate = ""
 
@@ -93,7 +100,39 @@ class Session:
 
         os._exit = exit  # type: ignore[assignment]
         signal.signal(signal.SIGALRM, lambda *_: self.stop("time"))
+        signal.signal(signal.SIGUSR1, lambda *_: self.stop("enough"))
         signal.setitimer(signal.ITIMER_REAL, self.job.seconds)
+        self._watch_children()
+
+    def _watch_children(self) -> None:
+        """Let processes that train for the program be forked from this one: what a fresh one does is not seen."""
+        library: Any = torch.multiprocessing
+        start = library.start_processes
+
+        def start_processes(*args: Any, **kwargs: Any) -> Any:
+            if not torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+                kwargs["start_method"] = "fork"
+                args = args[:5]
+            return start(*args, **kwargs)
+
+        def spawn(
+            fn: Any, args: Any = (), nprocs: int = 1, join: bool = True, daemon: bool = False, start_method: str = ""
+        ) -> Any:
+            return start_processes(fn, args, nprocs, join, daemon)
+
+        def set_start_method(method: str | None, force: bool = False) -> None:
+            """Keep forking."""
+
+        library.start_processes = library.spawn.__globals__["start_processes"] = start_processes
+        library.spawn = spawn
+        multiprocessing.set_start_method = library.set_start_method = set_start_method
+        compiled = torch.compile
+
+        def compile(*args: Any, **kwargs: Any) -> Any:
+            self.recorder.compiled = True
+            return compiled(*args, **kwargs)
+
+        torch.compile = compile
 
     def stop(self, why: str) -> None:
         """Judge now and leave, from the middle of the program."""
@@ -181,10 +220,16 @@ class Session:
         return Ending("error", said, place)
 
     def finish(self, ending: Ending) -> None:
-        """Judge all claims and deliver the verdicts; at most once."""
+        """Judge all claims and deliver the verdicts; at most once.
+
+        A process that the program forked leaves its verdicts to this one, if it has trained anything.
+        """
         if self.delivered:
             return
         self.delivered = True
+        forked = os.getpid() != self.process
+        if forked and not self.recorder.gradients:
+            return
         signal.setitimer(signal.ITIMER_REAL, 0)
         with torch._C.DisableTorchFunction(), self.recorder.tracer.pause():
             recorder = self.recorder
@@ -207,7 +252,35 @@ class Session:
                 verdicts = {each.number: run.inconclusive(ending.text.rstrip(".")) for each in self.job.claims}
             else:
                 verdicts = {each.number: judge(each, run) for each in self.job.claims}
-            self.deliver(verdicts, ending, summary(run) if self.job.traced else {})
+            if self.recorder.compiled:
+                note = Evidence("compiled parts ran without compilation")
+                verdicts = {number: replace(v, evidence=(*v.evidence, note)) for number, v in verdicts.items()}
+            shows = summary(run) if self.job.traced else {}
+            if forked:
+                self._leave(verdicts, shows, ending)
+            else:
+                self.deliver(*self._gathered(verdicts, shows, ending))
+
+    def _leave(self, verdicts: dict[int, Verdict], shows: dict[str, Any], ending: Ending) -> None:
+        """Put down for the first process what this one saw; tell it to stop when that was enough."""
+        self.children.mkdir(exist_ok=True)
+        (self.children / f"{os.getpid()}.pickle").write_bytes(pickle.dumps((verdicts, shows, ending)))
+        if ending.kind == "enough":
+            os.kill(self.process, signal.SIGUSR1)
+
+    def _gathered(
+        self, verdicts: dict[int, Verdict], shows: dict[str, Any], ending: Ending
+    ) -> tuple[dict[int, Verdict], Ending, dict[str, Any]]:
+        """What this process saw, or for want of it what those did that it forked."""
+        found = sorted(self.children.glob("*.pickle")) if self.children.is_dir() else []
+        for file in found:
+            others, seen, _ = pickle.loads(file.read_bytes())  # written by this program's own processes, a moment ago
+            for number, other in others.items():
+                if _BETTER.index(other.outcome) < _BETTER.index(verdicts[number].outcome):
+                    verdicts[number] = replace(other, driver=f"{other.driver}, in one of {len(found)} processes")
+            if not self.recorder.gradients and seen:
+                shows = seen
+        return verdicts, ending, shows
 
 
 def perform(row: Mapping[str, Any], folder: str, scratch: str, answer: int) -> None:
@@ -221,6 +294,7 @@ def perform(row: Mapping[str, Any], folder: str, scratch: str, answer: int) -> N
     temporary = os.path.join(scratch, "tmp")
     os.makedirs(temporary, exist_ok=True)
     os.environ.update(confine.OFFLINE)
+    os.environ.update(row["environment"])
     os.environ.update(
         TMPDIR=temporary,
         MPLCONFIGDIR=temporary,
