@@ -256,9 +256,11 @@ class Membership:
         """An optimizer takes parameters."""
         self.held.update(e.owner.key for e in entries)
 
-    def handed(self, entries: Iterable[Parameter]) -> None:
-        """Parameters are given to code nobody can see into, which may train them."""
+    def handed(self, entries: Iterable[Parameter], sources: Iterable[Value] = ()) -> None:
+        """Parameters, or the sources of modules, are given to code nobody can see into, which may train them."""
         self.given.update(e.owner for e in entries)
+        for value in sources:
+            self.given |= value.live
 
     def restored(self, obj: Obj) -> None:
         """A module gets its parameters from elsewhere."""
@@ -373,7 +375,9 @@ class Membership:
         here = source
         for _ in range(30):
             if here.owner is None:
-                return here if here.label else None
+                maker = here.attrs.get("%maker")
+                hidden = maker is not None and self.run.program.is_module_class(self.run, maker)
+                return here if here.label and not hidden else None
             holder = here.owner[0]
             if not modules.is_module(self.run, holder) or holder.attrs.get("%symbolic"):
                 return None if self._in_module(holder) else here
@@ -405,7 +409,7 @@ class Missed(NamedTuple):
 
 
 def settle(judgements: list[Judgement], classes: list[facts.Fact]) -> list[facts.Fact]:
-    """What no optimizer of the whole program holds, as far as ``classes`` does not say it already of the class it is part of."""
+    """What no optimizer of the whole program holds, unless ``classes`` says so already of its class."""
     from gradlint.flow.verdicts import names_of, span_of
 
     held = {key for judgement in judgements for key in judgement.held}

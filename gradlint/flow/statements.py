@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gradlint.flow.run import Run
 
 MAX_UNROLL = 6
+CHANCE = re.compile(r"\brand(?:om|int|n|perm)?\b|bernoulli|uniform\(")
 SAYS_FREEZING = re.compile(r"freez|frozen|isolat|detach|stop_?grad|no_?grad|train|finetun|fine_tun|unlock|lock|tune|learn|updat", re.I)
 
 
@@ -142,6 +143,8 @@ def _if(run: Run, node: ast.If) -> int:
 
         return go
 
+    if run.watch.membership.wraps and CHANCE.search(ast.unparse(node.test)):
+        run.watch.membership.chance(run.watch.branches + 1)
     return branch(run, frame, [arm(node.body, True), arm(node.orelse, False)], split=splits(run, node.test))
 
 

@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from gradlint.core import Confidence, Span
+from gradlint.core import Confidence
 from gradlint.flow import calls, containers, expressions, facts, modules
 from gradlint.flow.heap import ClassRef, LibRef, Obj
-from gradlint.flow.lattice import Site, Value
+from gradlint.flow.lattice import Value
 from gradlint.flow.run import Exhausted, Run, shown
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 KEEPS = re.compile(
     r"self\.\w+\s*(?::[^=\n]+)?=\s*(?:[\[{(]|(?:\w+\.)*(?:list|dict|tuple|set|OrderedDict|defaultdict|deque|zip)\(|[A-Z]\w*\()"
 )
+LISTED = re.compile(r"^\s*(\w+)(?:\s*,[^=\n]*)?\s*=\s*(?:[\[{]|list\(|dict\()", re.M)
+STORED = re.compile(r"^\s*self\.\w+\s*=\s*(\w+)\s*(?:#.*)?$", re.M)
 GRADIENT = re.compile(r"requires_grad|Parameter\s*\(")
 MAKES = re.compile(r"(?<![\w.])(?:nn\.|torch\.nn\.)?[A-Z]\w*\s*\(")
 # What a class does that registers its parts in a way of its own, or hands them out itself.
@@ -33,8 +35,11 @@ REGISTERS = re.compile(
     r"\b(?:setattr|add_module|register_module|register_parameter|register_buffer|_modules|_parameters|__setattr__)\b"
 )
 HANDS_OUT = frozenset(
-    "parameters named_parameters modules named_modules children named_children _apply to cuda state_dict train".split()
-)
+    (
+        "parameters", "named_parameters", "modules", "named_modules", "children", "named_children",
+        "_apply", "to", "cuda", "state_dict", "train",
+    )
+)  # fmt: skip
 REPEATED = re.compile(r"^_?(?:forward|training_step|encode|decode)|^__call__$|_forward$")
 FRESH = re.compile(r"\bis\s+(?:not\s+)?None\b|hasattr|\bnot\s+in\b|\bnot\s+self\b|!=|getattr")
 NOT_MEANT = re.compile(
@@ -96,7 +101,8 @@ class _File:
     def read(self, node: ast.ClassDef) -> None:
         """One class."""
         text = "\n".join(self.file.lines[node.lineno - 1 : node.end_lineno])
-        keeps, gradient = KEEPS.search(text), GRADIENT.search(text)
+        keeps = bool(KEEPS.search(text)) or not set(LISTED.findall(text)).isdisjoint(STORED.findall(text))
+        gradient = GRADIENT.search(text)
         makes = any(_in_forward(part, self.file) for part in node.body)
         if not (keeps or gradient or makes):
             return
@@ -206,14 +212,18 @@ class _File:
 
     def _is_used(self, cls: ClassInfo, name: str, place: ast.stmt, text: str) -> bool:
         """Whether the class reads the attribute, and nobody registers it or hands its parameters to an optimizer."""
-        if not _read(cls, name):
+        if not _read(cls, name) or _given_out(cls, name):
             return False
         mention = re.compile(
             rf"(?:ModuleList|ModuleDict|Sequential|ParameterList|ParameterDict)\(\s*\*?(?:list\()?\w+\.{name}\b"
             rf"|\.{name}\b[^\n]*(?:parameters|optim)|(?:parameters|optim|Adam|SGD|params)[^\n]*\.{name}\b"
             rf"|for\s[^\n]*\.{name}\b[^\n]*(?:\n[^\n]*){{0,3}}?(?:parameters|\.to\(|\.cuda\(|requires_grad)"
         )
-        return not any(mention.search(file.text) for file in self.program.project.files if f".{name}" in file.text)
+        return not self._mentioned(mention, name)
+
+    def _mentioned(self, mention: re.Pattern[str], name: str) -> bool:
+        """Whether any file of the project has a text around an attribute of this name."""
+        return any(mention.search(file.text) for file in self.program.project.files if f".{name}" in file.text)
 
     # -- tensors that should be parameters ------------------------------------------------------------------------------
 
@@ -252,7 +262,7 @@ class _File:
 
     def _handled(self, cls: ClassInfo, name: str, text: str) -> bool:
         """Whether an attribute is registered in another way, given to an optimizer, or not used."""
-        if not _read(cls, name):
+        if not _read(cls, name) or _given_out(cls, name):
             return True
         if re.search(rf"register_parameter\(\s*[\"']{name}[\"']|setattr\(\s*self\s*,\s*[\"']{name}[\"']", text):
             return True
@@ -261,7 +271,7 @@ class _File:
         mention = re.compile(
             rf"\.{name}\b[^\n]*(?:params|optim)|(?:params|optim|Adam|SGD)[^\n]*\.{name}\b|[\[(,]\s*[\w.]+\.{name}\s*\]"
         )
-        return any(mention.search(file.text) for file in self.program.project.files if f".{name}" in file.text)
+        return self._mentioned(mention, name)
 
     def _leaf(self, node: ast.expr) -> bool:
         """Whether an expression makes a tensor that requires gradient and is no parameter."""
@@ -364,7 +374,7 @@ class _File:
             if isinstance(up, ast.ExceptHandler):
                 return False
             here = up
-        while isinstance(holder, ast.Call) and isinstance(holder.func, ast.Attribute) or isinstance(holder, ast.Attribute):
+        while (isinstance(holder, ast.Call) and isinstance(holder.func, ast.Attribute)) or isinstance(holder, ast.Attribute):
             # Linear(…).to(device)
             if isinstance(holder, ast.Attribute) and holder.attr not in (
                 "to",
@@ -482,6 +492,23 @@ def _read(cls: ClassInfo, name: str) -> bool:
         if not info.name.startswith("__") or info.name == "__call__"
         for node in ast.walk(info.node)
     )
+
+
+def _given_out(cls: ClassInfo, name: str) -> bool:
+    """Whether a method returns an attribute for others to work with, or it is listed among others of its kind."""
+    for info in cls.functions.values():
+        for node in ast.walk(info.node):
+            if isinstance(node, ast.Return | ast.Yield) and node.value is not None:
+                parts = node.value.elts if isinstance(node.value, ast.List | ast.Tuple) else [node.value]
+            elif isinstance(node, ast.YieldFrom):
+                parts = [node.value]
+            elif isinstance(node, ast.List):
+                parts = node.elts
+            else:
+                continue
+            if any(isinstance(part, ast.Attribute) and _own(part, info) == [name] for part in parts):
+                return True
+    return False
 
 
 def _only_called(function: ast.AST, name: str, made: ast.Assign) -> bool:

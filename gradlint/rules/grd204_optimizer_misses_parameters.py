@@ -23,11 +23,15 @@ class OptimizerMissesParameters(Rule[MissedByOptimizer]):
     def tell(self, fact: MissedByOptimizer, fix: Fix | None = None) -> None:
         parts, them = names(fact.parts, "A part of the model"), agree(fact.parts, "it", "them")
         if fact.copied:
-            message = f"This optimizer holds a copy of {parts}: the loss at {self.place(fact.loss)} trains the original, which no step moves."
+            message = (
+                f"This optimizer holds a copy of {parts}: the loss at {self.place(fact.loss)} trains the original, "
+                "which no step moves."
+            )
             help = "Build the optimizer over the module that the loss is computed with."
         else:
             message = (
-                f"{parts} {agree(fact.parts, 'gets', 'get')} gradient from the loss at {self.place(fact.loss)}, but no optimizer "
+                f"{parts} {agree(fact.parts, 'gets', 'get')} gradient from the loss at {self.place(fact.loss)}, "
+                "but no optimizer "
                 f"holds {them}: {agree(fact.parts, 'it stays', 'they stay')} as made."
             )
             help = f"Hand the parameters of {parts} to this optimizer too, or freeze {them} if that is meant."

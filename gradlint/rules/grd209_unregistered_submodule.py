@@ -43,7 +43,10 @@ class UnregisteredSubmodule(Rule[UnregisteredModule]):
             help = f"Derive {names(fact.parts)} from `nn.Module` and call `super().__init__()` in its constructor."
         else:
             layers, are = names(fact.parts, "The layers"), agree(fact.parts, "is", "are")
-            message = f"{layers} in the plain {fact.kept} {attribute} {are} not registered: not in `parameters()`, not moved, not saved."
+            message = (
+                f"{layers} in the plain {fact.kept} {attribute} {are} not registered: not in `parameters()`, not "
+                "moved, not saved."
+            )
             help = f"Keep them in an `nn.{_REGISTERING.get(fact.kept, 'ModuleList')}`."
         claim = Claim("membership", "not-registered", (fact.attribute.removeprefix("self."),), fact.span)
         self.report(fact.span, message, fact=fact, help=help, claim=claim, fix=fix)

@@ -39,13 +39,22 @@ class UnregisteredParameterRule(Rule[UnregisteredParameter]):
     def tell(self, fact: UnregisteredParameter, fix: Fix | None = None) -> None:
         attribute = code(fact.attribute)
         if fact.form == "derived":
-            message = f"{attribute} is not the parameter but what {code(fact.operation)} makes of it: the module does not register it."
+            message = (
+                f"{attribute} is not the parameter but what {code(fact.operation)} makes of it: the module does not "
+                "register it."
+            )
             help = "Do that to the tensor first, and make the result the parameter: `nn.Parameter(tensor.to(device))`."
         elif fact.form == "container":
-            message = f"The parameters in the plain {fact.operation} {attribute} are not registered: not in `parameters()`, not moved, not saved."
+            message = (
+                f"The parameters in the plain {fact.operation} {attribute} are not registered: not in `parameters()`, "
+                "not moved, not saved."
+            )
             help = f"Keep them in an `nn.{'ParameterDict' if fact.operation == 'dict' else 'ParameterList'}`."
         else:
-            message = f"{attribute} requires gradient but is not among the parameters of the module: no optimizer built from them moves it."
+            message = (
+                f"{attribute} requires gradient but is not among the parameters of the module: no optimizer built "
+                "from them moves it."
+            )
             help = "Make it an `nn.Parameter`; or a buffer without gradient, if it is not meant to train."
         claim = Claim("membership", "not-registered", (fact.attribute.removeprefix("self."),), fact.span)
         self.report(fact.span, message, fact=fact, help=help, claim=claim, fix=fix)

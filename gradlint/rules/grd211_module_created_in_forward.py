@@ -23,7 +23,8 @@ class ModuleCreatedInForward(Rule[ModuleMadeInForward]):
     def tell(self, fact: ModuleMadeInForward, fix: Fix | None = None) -> None:
         self.report(
             fact.span,
-            f"{code(fact.module)} is made anew in each call of {code(fact.function)}: its weights are random every time, and no step trains them.",
+            f"{code(fact.module)} is made anew in each call of {code(fact.function)}: its weights are random "
+            "every time, and no step trains them.",
             fact=fact,
             help="Make the layer once, in `__init__`, and call it here.",
             claim=Claim("membership", "made-anew", (fact.module,), fact.span),

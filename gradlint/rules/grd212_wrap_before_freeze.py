@@ -50,7 +50,10 @@ class WrapBeforeFreeze(Rule[ToggledAfterWrap]):
             fact.span,
             message,
             fact=fact,
-            help=f"Change what trains first, then wrap; wrap again where it changes during training, or leave {them} as {agree(fact.parts, 'it was', 'they were')}.",
+            help=(
+                f"Change what trains first, then wrap; wrap again where it changes during training, or leave {them} "
+                f"as {agree(fact.parts, 'it was', 'they were')}."
+            ),
             claim=Claim("membership", "toggled-after-wrap", fact.parts, fact.span),
             fix=fix,
         )

@@ -26,7 +26,10 @@ class SharedParameterFrozenRule(Rule[SharedParameterFrozen]):
             fact.span,
             f"Freezing {part} freezes {other} as well: they were given one weight at {self.place(fact.tie)}.",
             fact=fact,
-            help=f"Give {other} a weight of its own where it should train; where both are meant to stay as they are, freeze both by name.",
+            help=(
+                f"Give {other} a weight of its own where it should train; where both are meant to stay as they are, "
+                "freeze both by name."
+            ),
             claim=Claim("membership", "frozen-with-another", (fact.other,), fact.span),
             fix=fix,
         )

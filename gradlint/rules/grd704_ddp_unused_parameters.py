@@ -25,7 +25,8 @@ class DdpUnusedParameters(Rule[UnusedUnderWrap]):
         when = "in some iterations" if fact.skipped else "from it"
         self.report(
             fact.span,
-            f"{parts} {gets} no gradient {when} (loss at {self.place(fact.loss)}), and {code(fact.api)} waits for it: the next iteration fails.",
+            f"{parts} {gets} no gradient {when} (loss at {self.place(fact.loss)}), and {code(fact.api)} waits for "
+            "it: the next iteration fails.",
             fact=fact,
             help="Wrap with `find_unused_parameters=True`; or freeze what is not used before wrapping, or take it out.",
             claim=Claim("flow", "unused", fact.parts, fact.span),

@@ -8,7 +8,7 @@ from gradlint.survey.source import SourceFile
 
 
 def reach(source: SourceFile, module: str) -> str:
-    """The prefix under which a file reaches what a module defines: ``nn.`` after ``from torch import nn``; empty where it does not."""
+    """The prefix under which a file reaches a module, ``nn.`` after ``from torch import nn``; empty if it does not."""
     parent, _, last = module.rpartition(".")
     for node in ast.walk(source.tree) if source.tree is not None else ():
         if isinstance(node, ast.Import):
