@@ -5,24 +5,29 @@ from __future__ import annotations
 import ast
 import bisect
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from gradlint.core import Span
 from gradlint.flow import calls, expressions, frameworks, modules, statements, structure
 from gradlint.flow.classes import ClassInfo, FunctionInfo, FunctionNode
-from gradlint.flow.facts import Fact, Severed
+from gradlint.flow.facts import Fact, ModuleMadeInForward, ReplacedAfterOptimizer, Severed
 from gradlint.flow.frame import Frame
 from gradlint.flow.heap import ClassRef, FileRef, FunctionRef, LibRef, Obj
 from gradlint.flow.lattice import CONST, NONE, UNKNOWN, UNKNOWN_VALUE, Cut, Value, const, join, ref
 from gradlint.flow.library import scope_mode
 from gradlint.flow.membership import settle
+from gradlint.flow.memory import Memory
 from gradlint.flow.run import Exhausted, Run
 from gradlint.flow.verdicts import Judgement, judge, starvation
 from gradlint.knowledge import Knowledge
 from gradlint.survey.project import Binding, Project, is_main_guard
 from gradlint.survey.source import Problem, SourceFile
+
+_T = TypeVar("_T")
 
 # How many steps one entry may take: a script, and a function that nobody calls.
 SCRIPT_STEPS, FUNCTION_STEPS = 60_000, 15_000
@@ -49,12 +54,27 @@ class Analysis(NamedTuple):
     problems: tuple[Problem, ...]
 
 
+class _Followed(NamedTuple):
+    """One entry, followed: what came out, which functions were executed, and how many of its steps it took."""
+
+    judgement: Judgement
+    problems: tuple[Problem, ...]
+    executed: frozenset[ast.AST]
+    steps: int
+    spent: int
+
+
 class Program:
     """Everything that is the same for all runs."""
 
-    def __init__(self, files: Sequence[SourceFile], knowledge: Knowledge, roots: Sequence[str] = ()) -> None:
+    def __init__(
+        self, files: Sequence[SourceFile], knowledge: Knowledge, roots: Sequence[str] = (), memory: Memory | None = None
+    ) -> None:
         self.roots = frozenset(roots)
-        self.project = Project(files)
+        self.memory = memory
+        self.touched: set[SourceFile] = set()  # the files looked into by what is going on
+        self._reached: dict[tuple[str, int], frozenset[SourceFile]] = {}  # … by what is worked out once
+        self.project = Project(files, memory.indexes if memory is not None else None)
         self.knowledge = knowledge
         self.uses_accelerator = any("cuda" in f.text or "mps" in f.text or "xpu" in f.text or "ccelerat" in f.text for f in self.project.files)
         self._classes: dict[int, ClassInfo] = {}
@@ -84,6 +104,25 @@ class Program:
         return info.file if info is not None else None
 
     def bases(self, run: Run, cls: ClassInfo) -> tuple[ClassRef | LibRef, ...]:
+        with self._once("bases", cls.node, known=cls.bases is not None):
+            return self._bases(run, cls)
+
+    @contextmanager
+    def _once(self, what: str, node: ast.AST, *, known: bool) -> Iterator[None]:
+        """Note the files that a thing worked out once has looked into, for everybody who uses it."""
+        if self.memory is None:
+            yield
+            return
+        outer, self.touched = self.touched, set()
+        try:
+            yield
+        finally:
+            if not known:
+                self._reached[what, id(node)] = frozenset(self.touched)
+            outer.update(self._reached.get((what, id(node)), ()))
+            self.touched = outer
+
+    def _bases(self, run: Run, cls: ClassInfo) -> tuple[ClassRef | LibRef, ...]:
         if cls.bases is None:
             cls.bases = ()
             frame = self.file_frame(run, cls.file)
@@ -102,16 +141,23 @@ class Program:
 
     def mro(self, run: Run, cls: ClassInfo) -> tuple[ClassRef | LibRef, ...]:
         """The class and its bases in the order attributes are looked up (depth first, later duplicates win)."""
-        if cls.order is None:
-            cls.order = (ClassRef(cls),)
-            order: list[ClassRef | LibRef] = [ClassRef(cls)]
-            for base in self.bases(run, cls):
-                tail = self.mro(run, base.info) if isinstance(base, ClassRef) else (base,)
-                for item in tail:
-                    if item in order:
-                        order.remove(item)
-                    order.append(item)
-            cls.order = tuple(order)
+        if cls.order is not None:
+            if self.memory is not None:
+                self.touched.update(self._reached.get(("order", id(cls.node)), ()))
+            return cls.order
+        with self._once("order", cls.node, known=False):
+            return self._order(run, cls)
+
+    def _order(self, run: Run, cls: ClassInfo) -> tuple[ClassRef | LibRef, ...]:
+        cls.order = (ClassRef(cls),)
+        order: list[ClassRef | LibRef] = [ClassRef(cls)]
+        for base in self.bases(run, cls):
+            tail = self.mro(run, base.info) if isinstance(base, ClassRef) else (base,)
+            for item in tail:
+                if item in order:
+                    order.remove(item)
+                order.append(item)
+        cls.order = tuple(order)
         return cls.order
 
     def find_method(
@@ -194,6 +240,17 @@ class Program:
         """The grad modes a function's decorators set, outermost first; None switches gradient on."""
         if not info.decorators:
             return []
+        with self._once("decorators", info.node, known=id(info.node) in self._cut_regions):
+            found = self._modes(run, info)
+        regions: list[Cut | None] = []
+        for mode, decorator in found:
+            if mode == "on":
+                regions.append(None)
+            else:
+                regions.append(run.cut(mode, "decorator", f"@{ast.unparse(decorator)}", decorator))
+        return regions
+
+    def _modes(self, run: Run, info: FunctionInfo) -> tuple[tuple[str, ast.expr], ...]:
         found = self._cut_regions.get(id(info.node))
         if found is None:
             modes: list[tuple[str, ast.expr]] = []
@@ -207,13 +264,7 @@ class Program:
             finally:
                 run.frame = caller
             found = self._cut_regions[id(info.node)] = tuple(modes)
-        regions: list[Cut | None] = []
-        for mode, decorator in found:
-            if mode == "on":
-                regions.append(None)
-            else:
-                regions.append(run.cut(mode, "decorator", f"@{ast.unparse(decorator)}", decorator))
-        return regions
+        return found
 
     def _decorator_mode(self, run: Run, decorator: ast.expr) -> str | None:
         target = decorator.func if isinstance(decorator, ast.Call) else decorator
@@ -249,6 +300,8 @@ class Program:
 
     def file_frame(self, run: Run, file: SourceFile) -> Frame:
         """The top-level frame of a file in a run."""
+        if self.memory is not None:
+            self.touched.add(file)
         frame = run.files.get(id(file))
         if frame is None:
             frame = run.files[id(file)] = Frame(file)
@@ -329,6 +382,8 @@ class Program:
         target = self.project.resolve(file, binding.module, binding.level)
         if isinstance(target, SourceFile):
             if target is not file or binding.level:
+                if self.memory is not None:
+                    self.touched.add(target)
                 bound = self.project.index(target).bindings
                 if binding.name not in bound:
                     inner = self.project.submodule(target, binding.name)
@@ -352,48 +407,75 @@ class Program:
         judgements: list[Judgement] = []
         problems: list[Problem] = []
         executed: set[ast.AST] = set()
+        if self.memory is not None:
+            places = tuple(file.location for file in self.project.files)
+            self.memory.begin(self.project.files, (places, self.knowledge, self.roots, self.uses_accelerator))
         relevant = self._training_files()
         if not relevant:
             return Analysis((), ())
         for file in relevant:
             if _is_script(file):
-                self._run(lambda run, file=file: _script(run, file), file, judgements, problems, executed)
+                self._run(lambda run, file=file: _script(run, file), file, judgements, problems, executed, ("script", file))
         for file in relevant:
-            for group in self._entries(file):
-                if all(f.node in executed for f in group):
+            for cls, nodes in self._recalled(("entries", file), partial(self._entries, file), file):
+                if executed.issuperset(nodes):
                     continue
+                asked = ("functions", file, nodes, frozenset(executed.intersection(nodes)))
                 self._run(
-                    lambda run, group=group, file=file: _functions(run, self, group, file, executed), file, judgements, problems, executed, symbolic=True
+                    lambda run, cls=cls, nodes=nodes, file=file: _functions(
+                        run, self, self._group(file, cls, nodes), file, executed
+                    ),
+                    file,
+                    judgements,
+                    problems,
+                    executed,
+                    asked,
+                    symbolic=True,
                 )
         found: dict[tuple[object, ...], Fact] = {}
-        classes = structure.inspect(self, relevant)
+        classes = [
+            fact
+            for file in relevant
+            for fact in self._recalled(("classes", file), partial(structure.inspect, self, [file]), file)
+        ]
+        anew = {(fact.span.file, fact.span.line) for fact in classes if isinstance(fact, ModuleMadeInForward)}
         for fact in [*(f for j in judgements for f in j.facts), *starvation(judgements), *settle(judgements, classes), *classes]:
+            if isinstance(fact, ReplacedAfterOptimizer) and (fact.span.file, fact.span.line) in anew:
+                continue  # it is not replaced once but made again and again
             key = (type(fact), fact.span)
             present = found.get(key)
             if present is None or fact.confidence.rank > present.confidence.rank:
                 found[key] = fact
+        if self.memory is not None:
+            self.memory.end()
         return Analysis(tuple(sorted(found.values(), key=lambda f: f.span)), tuple(problems))
+
+    def _recalled(self, key: Hashable, work: Callable[[], _T], file: SourceFile) -> _T:
+        """The result of a piece of work on a file, remembered if there is a memory."""
+        if self.memory is None:
+            return work()
+        kept: _T | None = self.memory.recall(key)
+        if kept is not None:
+            return kept
+        result, touched = self._watched(work, file)
+        self.memory.keep(key, result, touched)
+        return result
+
+    def _watched(self, work: Callable[[], _T], file: SourceFile) -> tuple[_T, set[SourceFile]]:
+        """Do a piece of work on a file and see which files it looks into."""
+        self.touched, self.project.seen = {file}, False
+        result = work()
+        return result, self.touched if not self.project.seen else set(self.project.files)
 
     def _training_files(self) -> list[SourceFile]:
         """The files that import a library the knowledge speaks of as training code does, or a project file that does."""
-        direct: set[int] = set()
-        imports: dict[int, list[int]] = {}
+        direct: set[Path] = set()
+        imports: dict[Path, tuple[Path, ...]] = {}
         for file in self.project.files:
-            index = self.project.index(file)
-            targets: list[int] = []
-            for binding in {id(b.node): b for found in index.bindings.values() for b in found if b.module or b.level}.values():
-                if not binding.level and LIBRARIES.match(binding.module):
-                    direct.add(id(file))
-                target = self.project.resolve(file, binding.module, binding.level)
-                if isinstance(target, SourceFile):
-                    targets.append(id(target))
-            for star in index.stars:
-                if LIBRARIES.match(star.module):
-                    direct.add(id(file))
-                target = self.project.resolve(file, star.module, star.level)
-                if isinstance(target, SourceFile):
-                    targets.append(id(target))
-            imports[id(file)] = targets
+            trains, targets = self._recalled(("imports", file), partial(self._imports, file), file)
+            imports[file.location] = targets
+            if trains:
+                direct.add(file.location)
         grew = True
         while grew:
             grew = False
@@ -401,7 +483,21 @@ class Program:
                 if name not in direct and any(target in direct for target in targets):
                     direct.add(name)
                     grew = True
-        return [file for file in self.project.files if id(file) in direct]
+        return [file for file in self.project.files if file.location in direct]
+
+    def _imports(self, file: SourceFile) -> tuple[bool, tuple[Path, ...]]:
+        """Whether a file imports a library that trains, and the files of the project that it imports."""
+        index = self.project.index(file)
+        bindings = {id(b.node): b for found in index.bindings.values() for b in found if b.module or b.level}
+        trains = False
+        targets: list[Path] = []
+        for binding in (*bindings.values(), *index.stars):
+            if not binding.level and LIBRARIES.match(binding.module):
+                trains = True
+            target = self.project.resolve(file, binding.module, binding.level)
+            if isinstance(target, SourceFile):
+                targets.append(target.location)
+        return trains, tuple(targets)
 
     def _run(
         self,
@@ -410,10 +506,26 @@ class Program:
         judgements: list[Judgement],
         problems: list[Problem],
         executed: set[ast.AST],
+        key: Hashable,
         *,
         symbolic: bool = False,
     ) -> None:
         steps = SCRIPT_STEPS if not symbolic else FUNCTION_STEPS if self._spent < self._share else LOOK
+        kept: _Followed | None = self.memory.recall(key) if self.memory is not None else None
+        if kept is not None and (kept.steps == steps or (kept.spent <= steps and not kept.judgement.truncated)):
+            followed = kept
+        else:
+            followed, touched = self._watched(lambda: self._follow(action, file, steps, symbolic), file)
+            if self.memory is not None:
+                self.memory.keep(key, followed, touched)
+        self._spent += followed.spent
+        executed.update(followed.executed)
+        problems.extend(followed.problems)
+        judgements.append(followed.judgement)
+
+    def _follow(self, action: object, file: SourceFile, steps: int, symbolic: bool) -> _Followed:
+        """Execute one entry."""
+        problems: list[Problem] = []
         run = Run(self, steps)
         run.watch.entry_file = file
         run.watch.symbolic = symbolic
@@ -430,9 +542,8 @@ class Program:
             where = Span(file.path, 1, 1, 1, 1)
             problems.append(Problem(where, f"internal error while following this file: {type(error).__name__}: {error}"))
             run.truncated = True
-        self._spent += steps - max(run.budget, 0)
-        executed.update(run.watch.executed)
-        judgements.append(judge(run))
+        spent = steps - max(run.budget, 0)
+        return _Followed(judge(run), tuple(problems), frozenset(run.watch.executed), steps, spent)
 
     def is_root(self, info: FunctionInfo) -> bool:
         """Whether the user named a function as one whose result is back-propagated (``name``, ``Class.name`` or ``module:name``)."""
@@ -441,13 +552,13 @@ class Program:
         dotted = self.project.dotted(info.file)
         return not self.roots.isdisjoint((info.name, info.qualname, f"{dotted}:{info.qualname}", f"{dotted}.{info.qualname}"))
 
-    def _entries(self, file: SourceFile) -> list[list[FunctionInfo]]:
+    def _entries(self, file: SourceFile) -> list[tuple[ast.ClassDef | None, tuple[FunctionNode, ...]]]:
         """Functions worth an entry, the methods of one class together."""
         events, freezing = _lines(EVENT, file.text), _lines(FREEZING, file.text)
         if not events and not freezing and not self.roots:
             return []
         assert file.tree is not None
-        groups: list[list[FunctionInfo]] = []
+        groups: list[tuple[ast.ClassDef | None, tuple[FunctionNode, ...]]] = []
 
         def chosen(info: FunctionInfo) -> bool:
             return (
@@ -458,12 +569,17 @@ class Program:
 
         for node in _definitions(file.tree.body):
             if isinstance(node, ast.ClassDef):
-                group = [f for f in self.class_info(node, file).functions.values() if chosen(f)]
+                group = tuple(f.node for f in self.class_info(node, file).functions.values() if chosen(f))
                 if group:
-                    groups.append(group)
+                    groups.append((node, group))
             elif chosen(self.function(node, file)):
-                groups.append([self.function(node, file)])
+                groups.append((None, (node,)))
         return groups
+
+    def _group(self, file: SourceFile, cls: ast.ClassDef | None, nodes: Sequence[FunctionNode]) -> list[FunctionInfo]:
+        if cls is not None:
+            return [info for info in self.class_info(cls, file).functions.values() if info.node in nodes]
+        return [self.function(node, file) for node in nodes]
 
 
 DEBUG = False

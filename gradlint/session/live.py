@@ -21,6 +21,8 @@ from gradlint.survey.source import Problem, SourceFile, from_text, read
 
 if TYPE_CHECKING:
     from gradlint.flow.facts import Fact
+    from gradlint.flow.memory import Memory
+    from gradlint.flow.program import Analysis
     from gradlint.knowledge import Knowledge
     from gradlint.session.judge import Judgement
 
@@ -48,6 +50,7 @@ class Live(Run):
         self._words: dict[Path, set[bytes]] = {}
         self._reached: tuple[frozenset[Path], set[Path]] | None = None  # what imports join to which files; None: find out anew
         self._known: Knowledge | None = None
+        self._memory: Memory | None = None
         self._said: dict[str, tuple[SourceFile, Sequence[Fact], Sequence[Problem], Judgement]] = {}
 
     def inherit(self, other: Live) -> None:
@@ -168,6 +171,14 @@ class Live(Run):
         if self._known is None:
             self._known = super()._knowledge()
         return self._known
+
+    def _follow(self, readable: Sequence[SourceFile], knowledge: Knowledge) -> Analysis:
+        from gradlint.flow import analyze
+        from gradlint.flow.memory import Memory
+
+        if self._memory is None:
+            self._memory = Memory()
+        return analyze(readable, knowledge, roots=self.config.roots, memory=self._memory)
 
     def _judge(self, source: SourceFile, facts: Sequence[Fact], troubles: Sequence[Problem]) -> Judgement:
         kept = self._said.get(source.path)

@@ -6,10 +6,12 @@ Nothing here looks into function bodies; a file's index is made the first time s
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
+from gradlint.knowledge import libraries
 from gradlint.survey.source import SourceFile
 
 
@@ -98,15 +100,19 @@ def is_main_guard(test: ast.expr) -> bool:
 
 
 class Project:
-    """All files of a project, by place and by dotted name."""
+    """All files of a project, by place and by dotted name.
 
-    def __init__(self, files: Sequence[SourceFile]) -> None:
-        self.files = [file for file in files if file.tree is not None]
-        self._by_location: dict[Path, SourceFile] = {file.location: file for file in self.files}
-        self._folders: set[Path] = {file.location.parent for file in self.files}
+    ``seen``: whether somebody has asked for all files at once since it was last set to false.
+    """
+
+    def __init__(self, files: Sequence[SourceFile], indexes: dict[SourceFile, FileIndex] | None = None) -> None:
+        self._files = [file for file in files if file.tree is not None]
+        self.seen = False
+        self._by_location: dict[Path, SourceFile] = {file.location: file for file in self._files}
+        self._folders: set[Path] = {file.location.parent for file in self._files}
         for folder in list(self._folders):
             self._folders.update(folder.parents)
-        self._indexes: dict[int, FileIndex] = {}
+        self._indexes: dict[SourceFile, FileIndex] = {} if indexes is None else indexes
         self._resolved: dict[tuple[Path, str], SourceFile | Path | None] = {}
         self._tops: dict[str, list[Path]] = {}
         for location in self._by_location:
@@ -120,12 +126,18 @@ class Project:
     def _is_package(self, folder: Path) -> bool:
         return folder / "__init__.py" in self._by_location
 
+    @property
+    def files(self) -> list[SourceFile]:
+        """Every file that has a tree."""
+        self.seen = True
+        return self._files
+
     def index(self, file: SourceFile) -> FileIndex:
         """The top-level names of a file."""
-        found = self._indexes.get(id(file))
+        found = self._indexes.get(file)
         if found is None:
             assert file.tree is not None
-            found = self._indexes[id(file)] = FileIndex(file.tree)
+            found = self._indexes[file] = FileIndex(file.tree)
         return found
 
     def resolve(self, importer: SourceFile, module: str, level: int = 0) -> SourceFile | Path | None:
@@ -147,27 +159,38 @@ class Project:
         return found
 
     def _search(self, folder: Path, importer: Path, module: str) -> SourceFile | Path | None:
+        """Look in every folder upwards: first where imports start from, then, for scripts that lie inside a package, beside them.
+
+        A package may hold a part called like a library (``ours/torch``); in it, the bare name still means the library.
+        """
         namespace: Path | None = None
+        within: list[Path] = []
         here = folder
         while True:
-            found = self._at(here, module)
-            if isinstance(found, SourceFile):
-                # a module does not import itself by its own bare name: `import torch` in torch.py means the library
-                if found.location != importer or "." in module:
-                    return found
-            elif found is not None and namespace is None and self._has_python(found):
-                namespace = found
+            if self._is_package(here):
+                within.append(here)
+            else:
+                found = self._at(here, module)
+                if isinstance(found, SourceFile):
+                    # a module does not import itself by its own bare name: `import torch` in torch.py means the library
+                    if found.location != importer or "." in module:
+                        return found
+                elif found is not None and namespace is None:
+                    namespace = found
             if here.parent == here or here.parent not in self._folders:
                 break
             here = here.parent
-        for base in self._tops.get(module.partition(".")[0], ()):
+        top = module.partition(".")[0]
+        for base in self._tops.get(top, ()):
             found = self._at(base, module)
             if isinstance(found, SourceFile) and found.location != importer:
                 return found
+        if top not in libraries() and top not in sys.stdlib_module_names:
+            for here in within:
+                found = self._at(here, module)
+                if isinstance(found, SourceFile) and (found.location != importer or "." in module):
+                    return found
         return namespace
-
-    def _has_python(self, folder: Path) -> bool:
-        return folder in self._folders
 
     def _at(self, folder: Path, module: str) -> SourceFile | Path | None:
         place = folder.joinpath(*module.split(".")) if module else folder

@@ -1,0 +1,56 @@
+"""What one analysis of a project leaves for the next, so that after an edit only what the edit can change is followed again.
+
+A piece of work is known by a key and by the files that it looked into. Files are compared by identity: the same ``SourceFile``
+object means the same text. Everything else that a result depends on (which files there are, the knowledge, the settings) is
+compared as a whole; when it changes, nothing is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from typing import Any, NamedTuple
+
+from gradlint.survey.project import FileIndex
+from gradlint.survey.source import SourceFile
+
+
+class _Kept(NamedTuple):
+    result: Any
+    files: frozenset[SourceFile]
+
+
+class Memory:
+    """Results of earlier analyses of one project. ``indexes``: the top-level names of files."""
+
+    def __init__(self) -> None:
+        self.indexes: dict[SourceFile, FileIndex] = {}
+        self._kept: dict[Hashable, _Kept] = {}
+        self._used: set[Hashable] = set()
+        self._files: frozenset[SourceFile] = frozenset()
+        self._conditions: object = None
+
+    def begin(self, files: Iterable[SourceFile], conditions: object) -> None:
+        """Start an analysis of these files; what was found under other conditions is forgotten."""
+        self._files = frozenset(files)
+        self._used = set()
+        if conditions != self._conditions:
+            self._kept.clear()
+            self._conditions = conditions
+
+    def recall(self, key: Hashable) -> Any:
+        """The result of a piece of work, if none of the files that it looked into has changed; else None."""
+        kept = self._kept.get(key)
+        if kept is None or not kept.files <= self._files:
+            return None
+        self._used.add(key)
+        return kept.result
+
+    def keep(self, key: Hashable, result: Any, files: Iterable[SourceFile]) -> None:
+        """Remember the result of a piece of work and the files that it looked into."""
+        self._kept[key] = _Kept(result, frozenset(files))
+        self._used.add(key)
+
+    def end(self) -> None:
+        """Forget what the analysis had no use for. Not called when it was given up: what was found until then is kept."""
+        self._kept = {key: kept for key, kept in self._kept.items() if key in self._used}
+        self.indexes = {file: index for file, index in self.indexes.items() if file in self._files}
