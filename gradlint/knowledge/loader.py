@@ -172,6 +172,12 @@ def _load(extra: tuple[Path, ...]) -> Knowledge:
 
 
 @cache
+def libraries() -> frozenset[str]:
+    """The top-level packages that the built-in rows speak of."""
+    return frozenset(_index())
+
+
+@cache
 def _index() -> Mapping[str, tuple[str, ...]]:
     """Top-level package to the stems of the files that hold its rows."""
     with (HERE / "index.toml").open("rb") as file:
