@@ -375,7 +375,8 @@ class Run:
     def _follow(self, readable: Sequence[SourceFile], knowledge: Knowledge) -> Analysis:
         from gradlint.flow import analyze as analyze_flow
 
-        return analyze_flow(readable, knowledge, roots=self.config.roots)
+        options = {"roots": self.config.roots} if self.config.roots else {}
+        return analyze_flow(readable, knowledge, **options)
 
 
 def _plain(config: Config) -> bool:
