@@ -375,8 +375,9 @@ class Run:
     def _follow(self, readable: Sequence[SourceFile], knowledge: Knowledge) -> Analysis:
         from gradlint.flow import analyze as analyze_flow
 
-        options = {"roots": self.config.roots} if self.config.roots else {}
-        return analyze_flow(readable, knowledge, **options)
+        if self.config.roots:
+            return analyze_flow(readable, knowledge, roots=self.config.roots)
+        return analyze_flow(readable, knowledge)
 
 
 def _plain(config: Config) -> bool:

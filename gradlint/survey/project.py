@@ -58,9 +58,9 @@ class FileIndex:
                         self._add(name, binding)
             elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
                 for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-                    for name in ast.walk(target) if not isinstance(target, ast.Name) else (target,):
-                        if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store):
-                            self._add(name.id, Binding("assign", node))
+                    for part in ast.walk(target) if not isinstance(target, ast.Name) else (target,):
+                        if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store):
+                            self._add(part.id, Binding("assign", node))
             elif isinstance(node, ast.If):
                 if not is_main_guard(node.test):
                     self._read(node.orelse)
