@@ -78,7 +78,7 @@ def library_bases(run: Run, obj: Obj) -> Iterator[str]:
 
 def is_instance(run: Run, item: object, classes: Value) -> bool | None:
     """``isinstance(item, classes)``; None where it is open."""
-    options: list[object] = []
+    options: list[ClassRef | LibRef] = []
     for value in containers.everything(run, classes):
         options.extend(r for r in value.refs if isinstance(r, ClassRef | LibRef))
     if not options:
@@ -108,7 +108,7 @@ def is_instance(run: Run, item: object, classes: Value) -> bool | None:
         isinstance(b, LibRef) and not b.name.startswith(("torch.", "builtins.")) for b in run.program.mro(run, item.cls)
     )
     for option in options:
-        wanted = option.info if isinstance(option, ClassRef) else run.program.knowledge.canonical(option.name)  # type: ignore[union-attr]
+        wanted = option.info if isinstance(option, ClassRef) else run.program.knowledge.canonical(option.name)
         if wanted in mine:
             return True
         if (
@@ -139,7 +139,7 @@ def child(run: Run, obj: Obj, name: str | Value, node: ast.AST) -> Value:
             if note in obj.attrs:
                 part.attrs[note] = obj.attrs[note]
         found = obj.attrs[key] = Value(UNKNOWN, refs=(part,), opaque=True)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def find_method(run: Run, obj: Obj, name: str) -> FunctionInfo | None:
@@ -593,6 +593,7 @@ def call_method(run: Run, receiver: Value, name: str, args: list[Value], kwargs:
     """``receiver.name(…)``."""
     found: Value | None = None
     plain = not receiver.refs
+    run.watch.several = len(receiver.refs) > 1
     for item in receiver.refs:
         part: Value | None = None
         if isinstance(item, Obj):
@@ -715,7 +716,7 @@ def _call_object_method(run: Run, obj: Obj, name: str, args: list[Value], kwargs
         if isinstance(obj.attrs.get("%items"), Items):
             return library.container_member(run, obj, name, args, kwargs, node)
     if obj.cls is not None:
-        value = run.program.class_value(run, obj.cls, name)
-        if value is not None:
-            return calls.call_value(run, value, args, kwargs, node)
+        shared = run.program.class_value(run, obj.cls, name)
+        if shared is not None:
+            return calls.call_value(run, shared, args, kwargs, node)
     return library.unknown_method(run, obj, name, args, kwargs, node)

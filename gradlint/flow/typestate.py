@@ -1,6 +1,6 @@
 """What the order of events says of a training program: gradients that are not cleared, not used, not scaled, clipped too late.
 
-Each question is an automaton over the trace, asked of one optimizer, scheduler or module at a time.  All of them prefer silence:
+Each question is an automaton over the trace, asked of one optimizer, scheduler or module at a time.  All prefer silence:
 where two paths meet and only one is faulty, where gradients are handled by hand or handed to code nobody can see into, there is
 nothing to say, except that a fault which is faulty wherever it is reached may stand under a condition.
 """
@@ -540,7 +540,7 @@ class Scaled(Gradients):
         first, clip = state.first, state.second
         if event.by is None:
             if state.name in ("scaled", "clipped") and first is not None:
-                path = (
+                path: tuple[Step, ...] = (
                     _at(event, "the step takes the gradients as they are"),
                     _at(first, "they were computed from the scaled loss"),
                 )
@@ -711,7 +711,7 @@ class Wrong(Question):
 
 
 def _argument(event: Event) -> tuple[Event, str]:
-    """Where a step's optimizer was given to a function twice: that argument, and the name it has inside; else the step itself."""
+    """Where the optimizer was given to a function twice: that argument, and the name it has inside; else the step itself."""
     call, step = event.call, event.site.node
     if call is None or call.file is None or not isinstance(call.node, ast.Call) or not isinstance(step, ast.Call):
         return event, ""
@@ -772,8 +772,8 @@ def _acts_in_training(part: Obj) -> bool:
 class ModeLost(Question):
     """Is a module put into eval mode in a training loop, evaluated, and trained on in that mode in the next turn?
 
-    The state ``off`` holds the eval call, the evaluation that follows, and the ``train()`` before it (``prior``); its flag, as that
-    of any state, says that the module was trained before.
+    The state ``off`` holds the eval call, the evaluation that follows, and the ``train()`` before it (``prior``); its flag, as
+    that of any state, says that the module was trained before.
     """
 
     ranks = ("kept", "on", "off", "nothing")
@@ -818,7 +818,7 @@ class ModeLost(Question):
                 _at(state.second, f"`{name}` is evaluated"),
                 _at(state.first, f"`{name}` is put into eval mode, and nothing puts it back"),
             )
-            sure = is_module(self.run, self.top) and self.top.kind != "opaque"
+            sure = is_module(self.run, self.top) and self.top.kind != "opaque" and state.first.closed
             self.report(facts.ModeNotRestored, state.first, sure, path, module=name, backward=_span(event))
         return State("kept", flag=True)
 
@@ -912,7 +912,7 @@ def _words(event: Event) -> str:
     return " ".join(words)
 
 
-# -- graphs that are kept ---------------------------------------------------------------------------------------------------------
+# -- graphs that are kept ------------------------------------------------------------------------------------------------
 
 
 class Retained(Question):
@@ -935,7 +935,7 @@ class Retained(Question):
         return state
 
 
-# -- sums of gradients ------------------------------------------------------------------------------------------------------------
+# -- sums of gradients ---------------------------------------------------------------------------------------------------
 
 
 class Accumulated(Gradients):

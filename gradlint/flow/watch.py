@@ -124,6 +124,7 @@ class Watch:
         self.membership = Membership(run)
         self.bare: ast.expr | None = None
         self.loss = Value()
+        self.several = False
         self.steppers: set[Obj] = set()
         self.switched: dict[int, Cut] = {}
         self.loaded_into: set[Obj] = set()
@@ -830,7 +831,7 @@ class Watch:
         run = self.run
         if obj is top:
             parts = frozenset(part for _, part in modules.walk(run, obj))
-            self.trace.event(MODE, run.site(node), obj, parts, note=mode)
+            self.trace.event(MODE, run.site(node), obj, parts, note=mode, closed=not self.several)
         if mode == "eval":
             present = obj.attrs.get("%eval_at")
             if not (isinstance(present, Note) and present.top is not None and self._within(present.top, top)):
@@ -839,8 +840,8 @@ class Watch:
                 run.heap.write(obj, "%reset_at", None)
         elif mode == "train":
             note = obj.attrs.get("%eval_at")
-            meant = isinstance(note, Note) and note.top is not None
-            if meant and ((note.top is not top and self._within(note.top, top)) or self._settled(note.top)):
+            before = note.top if isinstance(note, Note) else None
+            if before is not None and ((before is not top and self._within(before, top)) or self._settled(before)):
                 run.heap.write(obj, "%reset_at", Note(run.site(node), top))
             elif note is not None:
                 run.heap.write(obj, "%eval_at", None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import libcst as cst
+
 from gradlint.core import Claim, Fix, Group, RuleSpec, Severity
 from gradlint.flow.facts import ModeNotRestored as Fact
 from gradlint.syntax.rule import Rule
@@ -20,8 +22,13 @@ class ModeNotRestored(Rule[Fact]):
     )
     facts = (Fact,)
 
-    def tell(self, fact: Fact, fix: Fix | None = None) -> None:
-        module = expression(fact.module)
+    def visit_Call(self, node: cst.Call) -> None:
+        if fact := self.fact(Fact, node):
+            self.tell(fact, module=self.candidate.code(node.func.value) if isinstance(node.func, cst.Attribute) else "")
+
+    def tell(self, fact: Fact, fix: Fix | None = None, module: str = "") -> None:
+        """As for any rule; ``module`` is how the code spells what is put into eval mode."""
+        module = module or expression(fact.module)
         self.report(
             fact.span,
             f"{code(module)} stays in eval mode after this: from the next turn of the loop on, training at "

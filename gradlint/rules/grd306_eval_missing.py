@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import libcst as cst
+
 from gradlint.core import Claim, Fix, Group, RuleSpec, Severity
 from gradlint.flow.facts import EvalMissing as Fact
 from gradlint.syntax.rule import Rule
@@ -20,8 +22,13 @@ class EvalMissing(Rule[Fact]):
     )
     facts = (Fact,)
 
-    def tell(self, fact: Fact, fix: Fix | None = None) -> None:
-        module = expression(fact.module)
+    def visit_Call(self, node: cst.Call) -> None:
+        if fact := self.fact(Fact, node):
+            self.tell(fact, module=self.candidate.code(node.func) if isinstance(node.func, cst.Name | cst.Attribute) else "")
+
+    def tell(self, fact: Fact, fix: Fix | None = None, module: str = "") -> None:
+        """As for any rule; ``module`` is how the code spells what it calls."""
+        module = module or expression(fact.module)
         layers = names(fact.layers, "its layers")
         self.report(
             fact.span,
