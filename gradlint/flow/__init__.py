@@ -23,7 +23,7 @@ def analyze(
         files: every file of the project, read; those without a tree are passed over.
         knowledge: what libraries do.
         roots: further functions whose result is back-propagated, as ``name``, ``Class.name`` or ``module:name``.
-        memory: what an earlier analysis of the project left; entries that no changed file has to do with are not followed again.
+        memory: what an earlier analysis of the project left; entries that no changed file concerns are not followed again.
 
     Returns:
         Facts about places in the source, and problems met in following single files.

@@ -51,6 +51,8 @@ def call_expression(run: Run, node: ast.Call) -> Value:
             run.watch.written_in_place(func.value, node)
         elif func.attr == "backward":
             run.watch.loss = receiver
+        elif func.attr == "zero_grad" and not receiver.refs:
+            run.watch.gradients_cleared((), node)
         return modules.call_method(run, receiver, func.attr, args, kwargs, node)
     target = evaluate(run, func)
     args, kwargs = arguments(run, node)
@@ -199,10 +201,10 @@ def call_function(run: Run, target: FunctionRef, args: list[Value], kwargs: dict
         finally:
             run.stack.pop()
             run.depth -= 1
-    frame = Frame(info.file, info, target.closure)  # type: ignore[arg-type]
+    frame = Frame(info.file, info, target.closure)
     if target.receiver is not None:
         args = [target.receiver, *args]
-    caller, regions = run.frame, run.regions
+    caller = run.frame
     run.frame = frame
     try:
         _bind(run, frame, info, args, kwargs, node)
@@ -245,12 +247,7 @@ def _body(run: Run, frame: Frame, info: FunctionInfo) -> Value:
         run.guards = guards
     if frame.exits:
         run.heap.merge(frame.exits if status in (DONE, RAISE) else [{}, *frame.exits])
-    if frame.result is None:
-        return NONE
-    if status == FALL and frame.exits:
-        # some paths end without a return
-        return frame.result
-    return frame.result
+    return NONE if frame.result is None else frame.result
 
 
 def _bind(run: Run, frame: Frame, info: FunctionInfo, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> None:
@@ -294,7 +291,8 @@ def _bind(run: Run, frame: Frame, info: FunctionInfo, args: list[Value], kwargs:
 def iterate_generator(run: Run, obj: Obj, turn: Callable[[Value], int]) -> int:
     """Run a loop over a project generator: its body runs with the loop's body in place of each yield.
 
-    Gradient switched off inside the generator stays off while the loop's body runs, as it does in Python; a decorator's does not.
+    Gradient switched off inside the generator stays off while the loop's body runs, as it does in Python; a decorator's does
+    not.
     """
     frame, info, added = obj.attrs["%generator"]
     outer = run.regions
@@ -387,24 +385,16 @@ def _in_scope(run: Run, scope: LibRef, item: ast.withitem, node: ast.With | ast.
     if mode == "on":
         run.regions = ()
     elif mode in ("no-grad", "inference-mode"):
-        header = _Header(node)
-        cut = run.cut(mode, "with", f"with {shown(run.frame.file, item.context_expr)}", header.node)
+        cut = run.cut(mode, "with", f"with {shown(run.frame.file, item.context_expr)}", node)
         run.regions = (*run.regions, cut)
     body()
 
 
-class _Header:
-    """The place of a ``with`` statement that facts point to."""
-
-    def __init__(self, node: ast.With | ast.AsyncWith) -> None:
-        self.node = node
-
-
 def _in_generator(run: Run, obj: Obj, body: Callable[[Value], None]) -> None:
-    frame, info, added = obj.attrs["%generator"]
+    frame, info, _ = obj.attrs["%generator"]
     caller = run.frame
     outer = run.regions
-    ran = []
+    ran: list[bool] = []
 
     def on_yield(value: Value, node: ast.AST) -> None:
         inside = run.frame

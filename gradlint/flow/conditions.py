@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gradlint.flow.heap import ClassRef, FunctionRef, NameOf, Obj, Parameter, ParamSet
@@ -10,6 +11,9 @@ from gradlint.flow.lattice import OBJECT, Value, const
 
 if TYPE_CHECKING:
     from gradlint.flow.run import Run
+
+# Whether a dotted name passes a test; None where that is open.
+Predicate = Callable[[str], bool | None]
 
 
 def decide(run: Run, value: Value) -> bool | None:
@@ -60,19 +64,14 @@ def narrow(run: Run, test: ast.expr, truth: bool) -> bool:
             return _narrow_not_all(run, test.values)
         return True
     if isinstance(test, ast.Name):
-        value = run.frame.env.get(test.id)
-        if value is not None and not value.is_const and not value.refs and not value.depends and value.kind in ("unknown",):
-            if not truth:
-                return True
         return True
     names = _name_test(run, test)
     if names is not None:
         variable, keep = names
         return _keep(run, variable, keep, truth)
-    if not isinstance(test, ast.Name):
-        for part in ast.walk(test):
-            if isinstance(part, ast.Name) and _is_names(run, part.id):
-                return _keep(run, part.id, lambda name: None, truth)
+    for part in ast.walk(test):
+        if isinstance(part, ast.Name) and _is_names(run, part.id):
+            return _keep(run, part.id, lambda name: None, truth)
     if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.left, ast.Name):
         other = test.comparators[0]
         if isinstance(other, ast.Constant) and other.value is None and isinstance(test.ops[0], ast.Is | ast.IsNot):
@@ -112,42 +111,46 @@ def splits(run: Run, test: ast.expr) -> bool:
 
 def _narrow_any(run: Run, parts: list[ast.expr]) -> bool:
     """``a or b`` holds: for tests on names, keep what passes one of them."""
-    tests = [_name_test(run, part) for part in parts]
-    if all(test is not None for test in tests):
-        variable = tests[0][0]  # type: ignore[index]
-        if all(test[0] == variable for test in tests):  # type: ignore[index]
-            keeps = [test[1] for test in tests]  # type: ignore[index]
-            return _keep(run, variable, lambda name: _any_of([keep(name) for keep in keeps]), True)
-    if all(isinstance(p, ast.Call) and isinstance(p.func, ast.Name) and p.func.id == "isinstance" for p in parts):
-        first = parts[0]
-        assert isinstance(first, ast.Call)
-        if isinstance(first.args[0], ast.Name) and all(ast.dump(p.args[0]) == ast.dump(first.args[0]) for p in parts):  # type: ignore[attr-defined]
-            merged = ast.Tuple([p.args[1] for p in parts], ast.Load())  # type: ignore[attr-defined]
+    together = _one_variable(run, parts)
+    if together is not None:
+        variable, keeps = together
+        return _keep(run, variable, lambda name: _any_of([keep(name) for keep in keeps]), True)
+    calls = [p for p in parts if isinstance(p, ast.Call) and isinstance(p.func, ast.Name) and p.func.id == "isinstance"]
+    if len(calls) == len(parts):
+        first = calls[0]
+        if isinstance(first.args[0], ast.Name) and all(ast.dump(p.args[0]) == ast.dump(first.args[0]) for p in calls):
+            merged = ast.Tuple([p.args[1] for p in calls], ast.Load())
             call = ast.copy_location(ast.Call(first.func, [first.args[0], merged], []), first)
             return _narrow_isinstance(run, call, True)
     return True
 
 
 def _narrow_not_all(run: Run, parts: list[ast.expr]) -> bool:
-    tests = [_name_test(run, part) for part in parts]
-    if all(test is not None for test in tests):
-        variable = tests[0][0]  # type: ignore[index]
-        if all(test[0] == variable for test in tests):  # type: ignore[index]
-            keeps = [test[1] for test in tests]  # type: ignore[index]
+    together = _one_variable(run, parts)
+    if together is None:
+        return True
+    variable, keeps = together
 
-            def every(name: str) -> bool | None:
-                results = [keep(name) for keep in keeps]
-                return False if False in results else None if None in results else True
+    def every(name: str) -> bool | None:
+        results = [keep(name) for keep in keeps]
+        return False if False in results else None if None in results else True
 
-            return _keep(run, variable, every, False)
-    return True
+    return _keep(run, variable, every, False)
+
+
+def _one_variable(run: Run, parts: list[ast.expr]) -> tuple[str, list[Predicate]] | None:
+    """The predicates of several tests on names; None unless all of them test the same variable."""
+    tests = [test for part in parts if (test := _name_test(run, part)) is not None]
+    if len(tests) < len(parts) or len({variable for variable, _ in tests}) > 1:
+        return None
+    return tests[0][0], [keep for _, keep in tests]
 
 
 def _any_of(results: list[bool | None]) -> bool | None:
     return True if True in results else None if None in results else False
 
 
-def _name_test(run: Run, test: ast.expr) -> tuple[str, object] | None:  # type: ignore[type-arg]
+def _name_test(run: Run, test: ast.expr) -> tuple[str, Predicate] | None:
     """A test on the name that comes with a parameter: the variable and the predicate."""
     from gradlint.flow.expressions import evaluate
 
@@ -156,27 +159,28 @@ def _name_test(run: Run, test: ast.expr) -> tuple[str, object] | None:  # type: 
         if inner is None:
             return None
         keep = inner[1]
-        return inner[0], lambda name: None if keep(name) is None else not keep(name)  # type: ignore[operator]
+        return inner[0], lambda name: None if keep(name) is None else not keep(name)
     if isinstance(test, ast.Compare) and len(test.ops) == 1:
         op, left, right = test.ops[0], test.left, test.comparators[0]
         if isinstance(op, ast.In | ast.NotIn):
             positive = isinstance(op, ast.In)
             if isinstance(right, ast.Name) and _is_names(run, right.id):
                 needle = evaluate(run, left)
-                if needle.is_const and isinstance(needle.const, str):
-                    return right.id, _matcher(lambda name: needle.const in name, positive, needle.const)
+                if isinstance(needle.const, str):
+                    text = needle.const
+                    return right.id, _matcher(lambda name: text in name, positive)
                 return right.id, lambda name: None
             if isinstance(left, ast.Name) and _is_names(run, left.id):
                 from gradlint.flow.containers import strings
 
                 options = strings(run, evaluate(run, right))
-                if options is not None:
-                    return left.id, _matcher(lambda name: name in options, positive, "".join(options))
-                return left.id, lambda name: None
+                if options is None:
+                    return left.id, lambda name: None
+                return left.id, _matcher(tuple(options).__contains__, positive)
         if isinstance(op, ast.Eq | ast.NotEq) and isinstance(left, ast.Name) and _is_names(run, left.id):
             value = evaluate(run, right)
             if value.is_const and isinstance(value.const, str):
-                return left.id, _matcher(lambda name: name == value.const, isinstance(op, ast.Eq), value.const)
+                return left.id, _matcher(lambda name: name == value.const, isinstance(op, ast.Eq))
     if isinstance(test, ast.Call) and isinstance(test.func, ast.Attribute) and isinstance(test.func.value, ast.Name):
         variable, method = test.func.value.id, test.func.attr
         if method in ("startswith", "endswith") and _is_names(run, variable) and test.args:
@@ -186,39 +190,40 @@ def _name_test(run: Run, test: ast.expr) -> tuple[str, object] | None:  # type: 
             options = [value.const] if value.is_const and isinstance(value.const, str) else strings(run, value)
             if options is None:
                 return variable, lambda name: None
-            return variable, _matcher(lambda name: getattr(name, method)(tuple(options)), True, "".join(options))
+            return variable, _affix(method, options)
     if isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.func.id == "any" and len(test.args) == 1:
         generator = test.args[0]
         if isinstance(generator, ast.GeneratorExp | ast.ListComp) and len(generator.generators) == 1:
-            inner = generator.elt
+            element = generator.elt
             if (
-                isinstance(inner, ast.Call)
-                and isinstance(inner.func, ast.Attribute)
-                and inner.func.attr in ("startswith", "endswith")
-                and isinstance(inner.func.value, ast.Name)
-                and _is_names(run, inner.func.value.id)
+                isinstance(element, ast.Call)
+                and isinstance(element.func, ast.Attribute)
+                and element.func.attr in ("startswith", "endswith")
+                and isinstance(element.func.value, ast.Name)
+                and _is_names(run, element.func.value.id)
             ):
                 from gradlint.flow.containers import strings
 
                 options = strings(run, evaluate(run, generator.generators[0].iter))
-                variable, method = inner.func.value.id, inner.func.attr
+                variable, method = element.func.value.id, element.func.attr
                 if options is None:
                     return variable, lambda name: None
-                return variable, _matcher(lambda name: getattr(name, method)(tuple(options)), True, "".join(options))
+                return variable, _affix(method, options)
             if (
-                isinstance(inner, ast.Compare)
-                and len(inner.ops) == 1
-                and isinstance(inner.ops[0], ast.In)
-                and isinstance(inner.comparators[0], ast.Name)
-                and _is_names(run, inner.comparators[0].id)
+                isinstance(element, ast.Compare)
+                and len(element.ops) == 1
+                and isinstance(element.ops[0], ast.In)
+                and isinstance(element.comparators[0], ast.Name)
+                and _is_names(run, element.comparators[0].id)
             ):
                 from gradlint.flow.containers import strings
 
                 options = strings(run, evaluate(run, generator.generators[0].iter))
-                variable = inner.comparators[0].id
+                variable = element.comparators[0].id
                 if options is None:
                     return variable, lambda name: None
-                return variable, _matcher(lambda name: any(o in name for o in options), True, "".join(options))
+                parts = tuple(options)
+                return variable, _matcher(lambda name: any(part in name for part in parts), True)
     return None
 
 
@@ -227,11 +232,19 @@ def _is_names(run: Run, variable: str) -> bool:
     return value is not None and any(isinstance(item, NameOf) for item in value.refs)
 
 
-def _matcher(test: object, positive: bool, pattern: str) -> object:
+def _affix(method: str, options: list[str]) -> Predicate:
+    """``startswith`` or ``endswith`` with any of several strings."""
+    affixes = tuple(options)
+    if method == "startswith":
+        return _matcher(lambda name: name.startswith(affixes), True)
+    return _matcher(lambda name: name.endswith(affixes), True)
+
+
+def _matcher(test: Callable[[str], bool], positive: bool) -> Predicate:
     """A predicate over dotted names in which ``?`` stands for a part that is not known."""
 
     def keep(name: str) -> bool | None:
-        matched = bool(test(name))  # type: ignore[operator]
+        matched = test(name)
         if "?" in name and not matched:
             return None
         return matched is positive
@@ -239,14 +252,14 @@ def _matcher(test: object, positive: bool, pattern: str) -> object:
     return keep
 
 
-def _keep(run: Run, variable: str, keep: object, truth: bool) -> bool:
+def _keep(run: Run, variable: str, keep: Predicate, truth: bool) -> bool:
     """Keep, of the objects that an iteration yields with their names, those whose name passes."""
     env = run.frame.env
     value = env[variable]
     group = NameOf(tuple(pair for item in value.refs if isinstance(item, NameOf) for pair in item.group))
     kept: list[tuple[str, object]] = []
     for name, item in group.group:
-        verdict = keep(name)  # type: ignore[operator]
+        verdict = keep(name)
         if verdict is None:
             kept.append((name, item._replace(certain=False) if isinstance(item, Parameter) else item))
         elif bool(verdict) is truth:
@@ -255,7 +268,7 @@ def _keep(run: Run, variable: str, keep: object, truth: bool) -> bool:
         return False
     allowed = {name for name, _ in kept}
     env[variable] = Value(OBJECT, refs=(NameOf(tuple(kept)),))
-    certain = {name: item for name, item in kept}
+    certain = dict(kept)
     for other, bound in list(env.items()):
         for item in bound.refs:
             if isinstance(item, ParamSet) and any(e.name in dict(group.group) for e in item.entries):

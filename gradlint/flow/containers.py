@@ -151,7 +151,7 @@ def element(run: Run, value: Value, node: ast.AST) -> Value:
         found = part if found is None else join(found, part)
     if found is None or value.depends or extra:
         loose = run.flow((value,), value.kind if value.kind in (TENSOR, "array") else UNKNOWN)
-        loose = Value(loose.kind, loose.live, loose.dead, marks=loose.marks)
+        loose = Value(loose.kind, loose.live, loose.dead, marks=loose.marks, tags=loose.tags)
         found = loose if found is None else join(found, loose)
     return found
 
@@ -215,7 +215,7 @@ def item(run: Run, holder: Value, index: Value, node: ast.AST) -> Value:
         else:
             found = part if found is None else join(found, part)
     if loose or holder.depends:
-        plain = Value(holder.kind, holder.live, holder.dead, marks=holder.marks)
+        plain = Value(holder.kind, holder.live, holder.dead, marks=holder.marks, tags=holder.tags)
         values = (plain, index) if holder.kind == TENSOR or holder.depends else (plain,)
         taken = run.flow(values, holder.kind if holder.kind in (TENSOR, "array") else UNKNOWN)
         taken.trait = holder.trait
@@ -328,11 +328,12 @@ def extend(run: Run, target: Value, more: Value, node: ast.AST) -> None:
                 )
 
 
-def append(run: Run, place: Obj, value: Value) -> None:
+def append(run: Run, place: Obj, value: Value, node: ast.AST) -> None:
     """``place.append(value)``: exact for a few items, then one value for all further ones."""
     items = place.attrs.get("%items")
     if not isinstance(items, Items) or isinstance(items.known, dict):
         return
+    value = run.watch.leaks.collected(node, place, value)
     grown = run.frame.loops and any(run.frame.loops)
     in_loop = bool(run.frame.loops)
     if items.rest is None and not in_loop and len(items.known) < 32:
@@ -357,11 +358,11 @@ def concatenation(run: Run, op: ast.operator, left: Value, right: Value, node: a
         lists = [contents(run, side) for side in (left, right)]
         if all(item is not None and isinstance(item.known, tuple) for item in lists) and (left.refs or right.refs):
             first, second = lists
-            assert first is not None and second is not None
+            assert first is not None and second is not None and isinstance(first.known, tuple)
             rest = first.rest if second.rest is None else second.rest if first.rest is None else join(first.rest, second.rest)
             if first.rest is None:
                 return run.container("list", Items((*first.known, *second.known), second.rest), node)
-            return run.container("list", Items(tuple(first.known), join_all([*second.known, *([rest] if rest else [])])), node)
+            return run.container("list", Items(first.known, join_all([*second.known, *([rest] if rest else [])])), node)
         if params:
             known: list[Value] = []
             for side in (left, right):
@@ -414,7 +415,7 @@ def method(run: Run, target: Obj, name: str, args: list[Value], kwargs: dict[str
         return Value(UNKNOWN)
     if name == "append" or name == "add":
         if args:
-            append(run, target, args[0])
+            append(run, target, args[0], node)
         return NONE
     if name in ("extend", "update") and isinstance(items.known, tuple):
         if args:

@@ -76,7 +76,7 @@ def _subscript(run: Run, node: ast.Subscript) -> Value:
 
 
 def _slice(run: Run, node: ast.Slice) -> Value:
-    bounds = []
+    bounds: list[object] = []
     for part in (node.lower, node.upper, node.step):
         if part is None:
             bounds.append(None)
@@ -372,7 +372,7 @@ def _call(run: Run, node: ast.Call) -> Value:
 
 def _lambda(run: Run, node: ast.Lambda) -> Value:
     info = run.program.function(node, run.frame.file)
-    return ref(FunctionRef(info, run.frame))  # type: ignore[arg-type]
+    return ref(FunctionRef(info, run.frame))
 
 
 def _joined(run: Run, node: ast.JoinedStr) -> Value:

@@ -1,8 +1,8 @@
 """What the flow analysis knows about places in the source: the only thing rules read.
 
 Every fact names its place with a ``Span`` that equals the position of exactly one syntax node (said per fact), so that a rule
-finds the node again in the concrete syntax tree.  ``path`` explains the fact from the loss back to the place.  ``confidence`` is
-what the analysis can vouch for; a rule may lower it, never raise it.
+finds the node again in the concrete syntax tree.  ``path`` explains the fact from the loss back to the place.  ``confidence``
+is what the analysis can vouch for; a rule may lower it, never raise it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Severed(Fact):
     ``construct`` says which: ``call``, ``attribute``, ``operator``, ``with``, ``decorator``.
     ``api``: what cuts, in the words of the source (``.detach()``, ``torch.argmax``, ``>``, ``@torch.no_grad()``).
     ``starved``: dotted names of the modules or parameters that get no gradient.
-    ``scope``: ``loss`` (the whole loss is severed), ``term`` (one summand is), ``module`` (the loss lives but a module starves).
+    ``scope``: ``loss`` (the whole loss is severed), ``term`` (one summand is), ``module`` (the loss lives, a module starves).
     ``loss``: where backward is called or the loss is returned to a framework.
     ``differentiable``: the name of a differentiable replacement method, if the library has one (``rsample``).
     """
@@ -58,7 +58,8 @@ class Revived(Fact):
     """A severed value is made a leaf again and then back-propagated.
 
     ``span``: the call (``loss.requires_grad_()``, ``torch.tensor(…, requires_grad=True)``) or the assignment statement
-    ``loss.requires_grad = True``.  ``starved``: what gets no gradient.  ``cut``: where the graph was really cut (it may be ``span``).
+    ``loss.requires_grad = True``.  ``starved``: what gets no gradient.  ``cut``: where the graph was really cut, which may be
+    ``span``.
     """
 
     starved: tuple[str, ...]
@@ -70,7 +71,8 @@ class Revived(Fact):
 class BackwardDisabled(Fact):
     """A loss is computed, or ``backward`` runs, with gradient switched off.
 
-    ``span``: the ``with`` statement header or the decorator, as in ``Severed``; ``construct`` likewise.  ``backward``: the call.
+    ``span``: the ``with`` statement header or the decorator, as in ``Severed``; ``construct`` likewise.
+    ``backward``: the call.
     """
 
     construct: str
@@ -116,7 +118,10 @@ class ReplacedAfterOptimizer(Fact):
 
 @dataclass(frozen=True, slots=True)
 class ModuleFlagAssigned(Fact):
-    """``module.requires_grad = …`` on a module: a plain attribute. ``span``: the assignment. ``value``: the assigned bool or None."""
+    """``module.requires_grad = …`` on a module: a plain attribute.
+
+    ``span``: the assignment.  ``value``: the assigned bool or None.
+    """
 
     module: str
     value: bool | None
@@ -127,7 +132,8 @@ class MisspelledGradAttribute(Fact):
     """A gradient attribute that does not exist, or the method ``requires_grad_`` assigned to, or ``==`` for ``=``.
 
     ``span``: the whole statement.  ``written``: what stands there.  ``right``: the attribute that is meant.
-    ``form``: ``attribute`` (wrong name), ``method`` (``x.requires_grad_ = False``), ``comparison`` (``x.requires_grad == False``).
+    ``form``: ``attribute`` (wrong name), ``method`` (``x.requires_grad_ = False``), ``comparison``
+    (``x.requires_grad == False``).
     ``on_module``: the receiver is a module (then the right spelling is the call ``.requires_grad_(…)``).
     """
 
@@ -139,7 +145,10 @@ class MisspelledGradAttribute(Fact):
 
 @dataclass(frozen=True, slots=True)
 class UncalledMethod(Fact):
-    """``model.eval`` as a statement. ``span``: the attribute expression. ``receiver``: module, optimizer, tensor, scheduler, unknown."""
+    """``model.eval`` as a statement.
+
+    ``span``: the attribute expression.  ``receiver``: module, optimizer, tensor, scheduler, unknown.
+    """
 
     receiver: str
     method: str
@@ -168,7 +177,10 @@ class FrozenModeReset(Fact):
 
 @dataclass(frozen=True, slots=True)
 class GradientNotCleared(Fact):
-    """A step in a loop uses the gradients of all turns before. ``span``: the step's call. ``backward``: the call that adds to them."""
+    """A step in a loop uses the gradients of all turns before.
+
+    ``span``: the step's call.  ``backward``: the call that adds to them.
+    """
 
     optimizer: str
     backward: Span
@@ -176,7 +188,10 @@ class GradientNotCleared(Fact):
 
 @dataclass(frozen=True, slots=True)
 class ZeroGradBeforeStep(Fact):
-    """Gradients are cleared between backward and the step that should use them. ``span``: the call (or assignment) that clears."""
+    """Gradients are cleared between backward and the step that should use them.
+
+    ``span``: the call (or assignment) that clears.
+    """
 
     optimizer: str
     backward: Span
@@ -193,7 +208,7 @@ class StepBeforeBackward(Fact):
 
 @dataclass(frozen=True, slots=True)
 class WrongOptimizerStep(Fact):
-    """A loss is back-propagated, and an optimizer steps that holds nothing the loss reaches, while the one that does never steps.
+    """A loss is back-propagated, and an optimizer steps that holds nothing the loss reaches; the one that does never steps.
 
     ``span``: the step's call; or, where it was given to a function as the wrong argument, that argument (``argument``).
     ``stepped``, ``meant``: the two optimizers.
@@ -230,7 +245,7 @@ class ScalerMisused(Fact):
     """Gradients meet a gradient scaler half-way.
 
     ``form``: ``step`` (they carry its factor, and the optimizer steps directly; ``span``: that step's call), ``update`` (the
-    scaler steps and is never updated; ``span``: its step's call) or ``backward`` (the scaler steps, and the loss was not scaled;
+    scaler steps and is never updated; ``span``: its step's call) or ``backward`` (the scaler steps, the loss was not scaled;
     ``span``: the backward's call).  ``scaler``: its name.
     """
 
@@ -242,7 +257,10 @@ class ScalerMisused(Fact):
 
 @dataclass(frozen=True, slots=True)
 class ScaledClip(Fact):
-    """Gradients are clipped with a scaler's factor still in them. ``span``: the clip's call. ``step``: the scaler's step. ``scaler``: its name."""
+    """Gradients are clipped with a scaler's factor still in them.
+
+    ``span``: the clip's call.  ``step``: the scaler's step.  ``scaler``: its name.
+    """
 
     optimizer: str
     step: Span
@@ -265,8 +283,8 @@ class MissedByOptimizer(Fact):
 class IteratorExhausted(Fact):
     """An iterator over parameters is used up, and used again. ``span``: the second use, an expression or a call.
 
-    ``first``: the first use.  ``made``: the expression that makes the iterator.  ``again``: the first and the second use are the
-    same place, in a loop.
+    ``first``: the first use.  ``made``: the expression that makes the iterator.  ``again``: both uses are the same place,
+    in a loop.
     """
 
     first: Span
@@ -310,7 +328,10 @@ class ModuleMadeInForward(Fact):
 
 @dataclass(frozen=True, slots=True)
 class ToggledAfterWrap(Fact):
-    """Parameters are frozen or unfrozen after a wrapper has noted which of them train. ``span``: as in ``FrozenAfterOptimizer``."""
+    """Parameters are frozen or unfrozen after a wrapper has noted which of them train.
+
+    ``span``: as in ``FrozenAfterOptimizer``.
+    """
 
     wrap: Span
     api: str
@@ -346,7 +367,10 @@ class UnusedUnderWrap(Fact):
 
 @dataclass(frozen=True, slots=True)
 class ModeNotRestored(Fact):
-    """A module is put into eval mode in a training loop and trains on in it. ``span``: the eval call. ``backward``: the next one."""
+    """A module is put into eval mode in a training loop and trains on in it.
+
+    ``span``: the eval call.  ``backward``: the next one.
+    """
 
     module: str
     backward: Span
@@ -415,7 +439,10 @@ class GraphRetained(Fact):
 
 @dataclass(frozen=True, slots=True)
 class AccumulationNotScaled(Fact):
-    """Gradients of several batches are summed for one step, of a loss that is a mean. ``span``: the backward. ``every``: how many."""
+    """Gradients of several batches are summed for one step, of a loss that is a mean.
+
+    ``span``: the backward.  ``every``: how many.
+    """
 
     every: str
     step: Span

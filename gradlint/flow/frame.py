@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gradlint.flow.lattice import Value, join
+from gradlint.flow.lattice import Cut, Value, join
 
 if TYPE_CHECKING:
     from gradlint.flow.classes import FunctionInfo
@@ -61,7 +61,7 @@ def branch(run: Run, frame: Frame, arms: list[Callable[[], int]], *, split: bool
     regions = run.regions
     falls: list[dict[str, Value]] = []
     fallen: list[Changes] = []
-    after: list[tuple[object, ...]] = []
+    after: list[tuple[Cut, ...]] = []
     left = False
     run.watch.branches += 1
     path, label = run.watch.path, run.watch.branches
@@ -109,5 +109,5 @@ def branch(run: Run, frame: Frame, arms: list[Callable[[], int]], *, split: bool
         return DONE if left else RAISE
     frame.env = falls[0] if len(falls) == 1 else join_envs(falls)
     run.heap.merge(fallen, split=split)
-    run.regions = min(after, key=len)  # type: ignore[assignment]
+    run.regions = min(after, key=len)
     return FALL

@@ -15,6 +15,7 @@ from gradlint.flow.lattice import MISSING, Site, Value, join, join_loose
 
 if TYPE_CHECKING:
     from gradlint.flow.classes import ClassInfo, FunctionInfo
+    from gradlint.flow.frame import Frame
     from gradlint.knowledge import Row
     from gradlint.survey.source import SourceFile
 
@@ -78,7 +79,7 @@ class FunctionRef(NamedTuple):
     """A project function or lambda, with the variables it closes over and, for a method, its receiver and defining class."""
 
     info: FunctionInfo
-    closure: object = None  # the frame it was defined in
+    closure: Frame | None = None  # the frame it was defined in
     receiver: Value | None = None
 
 
@@ -239,7 +240,7 @@ def join_slot(key: str, a: object, b: object) -> object:
 class Items(NamedTuple):
     """The contents of a container: items known one by one (``known``), and what else may be in it (``rest``)."""
 
-    known: tuple[Value, ...] | dict[object, Value]
+    known: tuple[Value, ...] | dict[Any, Value]
     rest: Value | None = None
 
 

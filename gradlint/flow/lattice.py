@@ -81,6 +81,7 @@ MISSING = _Missing()
 NOTHING: frozenset[Obj] = frozenset()
 NO_CUTS: Mapping[tuple[Obj, Cuts], Trail | None] = {}
 NO_MARKS: frozenset[Cut] = frozenset()
+NO_TAGS: frozenset[object] = frozenset()
 
 TENSOR, NUMBER, ARRAY, UNKNOWN, CONST, OBJECT = "tensor", "number", "array", "unknown", "const", "object"
 
@@ -90,13 +91,15 @@ class Value:
 
     ``kind``: tensor, number (a Python number), array (numpy and the like), const, object or unknown.
     ``live``: sources whose gradient reaches this value.  ``dead``: sources it was computed from but is cut off from, each with
-    the cuts of one path and the way from there.  ``refs``: the heap objects or callables it may be.  ``const``: its value if it is one constant.
+    the cuts of one path and the way from there.  ``refs``: the heap objects or callables it may be.
+    ``const``: its value if it is one constant.
     ``terms``: the summands, where the value is a sum whose summands are still worth telling apart.
     ``marks``: round trips through the CPU on the way here.  ``region``: the no-grad stretch in which it was computed.
     ``opaque``: gradient may reach something here that the analysis cannot see.  ``trait``: what was done to it last.
+    ``tags``: what has happened to the graph behind it, handed on to all that is computed from it with gradient.
     """
 
-    __slots__ = ("const", "dead", "kind", "live", "marks", "opaque", "refs", "region", "terms", "trait")
+    __slots__ = ("const", "dead", "kind", "live", "marks", "opaque", "refs", "region", "tags", "terms", "trait")
 
     def __init__(
         self,
@@ -110,6 +113,7 @@ class Value:
         region: Cut | None = None,
         opaque: bool = False,
         trait: Trait | None = None,
+        tags: frozenset[object] = NO_TAGS,
     ) -> None:
         self.kind = kind
         self.live = live
@@ -121,6 +125,7 @@ class Value:
         self.region = region
         self.opaque = opaque
         self.trait = trait
+        self.tags = tags
 
     @property
     def is_const(self) -> bool:
@@ -139,7 +144,7 @@ class Value:
         """A copy with some fields changed."""
         fields = {name: getattr(self, name) for name in Value.__slots__}
         fields.update(changes)
-        return Value(**fields)  # type: ignore[arg-type]
+        return Value(**fields)
 
     def __repr__(self) -> str:
         parts = [self.kind]
@@ -201,7 +206,7 @@ def _join_refs(first: tuple[object, ...], second: tuple[object, ...]) -> tuple[o
 def join(a: Value, b: Value) -> Value:
     """The value that is either ``a`` or ``b``.
 
-    A constant that differs becomes unknown.  ``None`` joined with an object keeps the object and loses the certainty of a constant.
+    A constant that differs becomes unknown.  ``None`` joined with an object keeps the object, no longer certain.
     """
     if a is b:
         return a
@@ -238,6 +243,7 @@ def join(a: Value, b: Value) -> Value:
         or (a.kind == UNKNOWN and not a.depends and not a.refs)
         or (b.kind == UNKNOWN and not b.depends and not b.refs),
         _join_traits(a.trait, b.trait) if a.trait or b.trait else None,
+        a.tags | b.tags if b.tags else a.tags,
     )
 
 

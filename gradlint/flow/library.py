@@ -31,11 +31,13 @@ from gradlint.flow.lattice import (
     TRUE,
     UNKNOWN,
     UNKNOWN_VALUE,
+    Cut,
     Trait,
     Value,
     const,
     ref,
 )
+from gradlint.flow.leaks import GUESSED, Spent
 from gradlint.flow.run import shown
 from gradlint.flow.watch import OptimizerState
 
@@ -181,7 +183,7 @@ def _unlisted(run: Run, name: str, args: Args, kwargs: Kwargs, node: ast.AST) ->
         obj.attrs["%type"] = name
         obj.label = ""
         flow = run.flow([*found, *_tensors(run, values)], UNKNOWN)
-        obj.attrs["%flow"] = Value(UNKNOWN, flow.live, flow.dead)
+        obj.attrs["%flow"] = Value(UNKNOWN, flow.live, flow.dead, tags=guessed(flow))
         if params:
             obj.attrs["%candidate"] = params
         obj.attrs["%held"] = tuple(
@@ -204,7 +206,12 @@ def _tensors(run: Run, values: Iterable[Value]) -> list[Value]:
 def _loose(run: Run, values: Iterable[Value]) -> Value:
     """The result of unknown code: gradient may flow through tensors; numbers and arrays handed over become its own data."""
     flow = run.flow(_tensors(run, values), UNKNOWN)
-    return Value(UNKNOWN, flow.live, flow.dead, marks=flow.marks, opaque=not flow.live)
+    return Value(UNKNOWN, flow.live, flow.dead, marks=flow.marks, opaque=not flow.live, tags=guessed(flow))
+
+
+def guessed(flow: Value) -> frozenset[object]:
+    """The tags of what unknown code made: it may have taken a value out of its graph."""
+    return frozenset(tag for tag in flow.tags if not isinstance(tag, Spent)) | {GUESSED}
 
 
 def _parameters_in(run: Run, values: Iterable[Value]) -> tuple[Parameter, ...]:
@@ -244,16 +251,12 @@ def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
     results = row.get("results")
     if isinstance(results, tuple):
         return _results(run, row, result, node, bool(args[1:]) or bool(kwargs))
-    if _keeps_terms(name.rpartition(".")[2]) and len(args) == 1 and not run.regions:
+    if name.rpartition(".")[2] in KEEPS_TERMS and len(args) == 1 and not run.regions:
         inner = containers.contents(run, args[0])
         if inner is not None and isinstance(inner.known, tuple):
             return containers.summed(run, [*inner.known, *([inner.rest] if inner.rest is not None else [])])
         result.terms = args[0].terms
     return result
-
-
-def _keeps_terms(name: str) -> bool:
-    return name in KEEPS_TERMS
 
 
 def _results(run: Run, row: Row, result: Value, node: ast.AST, has_dim: bool) -> Value:
@@ -634,7 +637,7 @@ def _call_argument(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, no
 def _distribution(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     obj = run.allocate("library", node, tag=name, row=row)
     flow = run.flow(_inputs(run, row, args, kwargs))
-    obj.attrs["%flow"] = Value(TENSOR, flow.live, flow.dead, marks=flow.marks)
+    obj.attrs["%flow"] = Value(TENSOR, flow.live, flow.dead, marks=flow.marks, tags=flow.tags)
     return ref(obj)
 
 
@@ -957,8 +960,8 @@ KEEPS_TERMS = frozenset("sum mean stack squeeze unsqueeze reshape view to float 
 
 # Operations that give a value another shape, place or precision, and leave it what it is.
 RESHAPES = frozenset(
-    "view reshape squeeze unsqueeze flatten unflatten float double half bfloat16 to type cuda cpu contiguous permute transpose t expand"
-    " narrow select index_select masked_select clone".split()
+    "view reshape squeeze unsqueeze flatten unflatten float double half bfloat16 to type cuda cpu contiguous permute transpose"
+    " t expand narrow select index_select masked_select clone".split()
 )
 MODULE_WORDS = frozenset(
     "parameters named_parameters train eval requires_grad_ modules named_modules children named_children apply".split()
@@ -1044,8 +1047,8 @@ def unknown_method(run: Run, obj: Obj, name: str, args: Args, kwargs: Kwargs, no
         made = run.allocate("opaque", node, tag=name)
         run.watch.membership.handed(params)
         made.attrs["%candidate"] = params
-        return result.replace(refs=(made,), opaque=True)
-    return result.replace(opaque=True)
+        return result.replace(refs=(made,), opaque=True, tags=guessed(result))
+    return result.replace(opaque=True, tags=guessed(result))
 
 
 def unknown_call(run: Run, target: Value, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -1133,7 +1136,7 @@ def tensor_attribute(run: Run, value: Value, name: str, node: ast.AST) -> Value:
         return Value(UNKNOWN)
     if value.depends:
         if value.kind == TENSOR and row is not None and not row.get("attribute"):
-            return ref(LibRef(f"torch.Tensor.{name}", Value(value.kind, value.live, value.dead)))
+            return ref(LibRef(f"torch.Tensor.{name}", Value(value.kind, value.live, value.dead, tags=value.tags)))
         if value.kind == ARRAY:
             return Value(CONST) if name in ("shape", "dtype", "size", "ndim") else run.flow((value,), ARRAY)
         result = run.flow((value,), UNKNOWN if value.kind == UNKNOWN else value.kind)
@@ -1166,7 +1169,7 @@ def tensor_method(run: Run, receiver: Value, name: str, args: Args, kwargs: Kwar
             [receiver, *_inputs(run, None, args, kwargs), *(m for v in args for m in modules.module_sources(run, v))],
             receiver.kind,
         )
-        if _keeps_terms(name) and not args and not run.regions:
+        if name in KEEPS_TERMS and not args and not run.regions:
             result.terms = receiver.terms
         if name.endswith("_") and not name.startswith("_"):
             _rebind(run, node, result)
@@ -1187,7 +1190,7 @@ def _tensor_effect(
         return NONE
     if effect == "cut":
         result = run.flow((receiver,), receiver.kind if receiver.kind != UNKNOWN else TENSOR)
-        result = run.sever(result, _correction(run, run.cut(row.get("kind", "detach"), "call", api, node), node))
+        result = run.sever(result, _correction(run.cut(row.get("kind", "detach"), "call", api, node), node))
         result.terms = ()
         if row.get("inplace"):
             _rebind(run, node, result)
@@ -1235,7 +1238,7 @@ def _tensor_effect(
         result = _mark_cpu(run, result, node)
     if name in ("to", "type") and _to_integer(args, kwargs) and result.live:
         return run.sever(result, run.cut("nondifferentiable", "call", api, node))
-    if _keeps_terms(name) and not run.regions and not any(v.depends for v in args):
+    if name in KEEPS_TERMS and not run.regions and not any(v.depends for v in args):
         result.terms = receiver.terms
     if row.get("squash"):
         result.trait = Trait(str(row.get("squash")), run.site(node))
@@ -1246,12 +1249,12 @@ def _tensor_effect(
     return result
 
 
-def _correction(run: Run, cut: object, node: ast.AST) -> object:
+def _correction(cut: Cut, node: ast.AST) -> Cut:
     """Mark the cut of a difference, as in ``x + (y - x).detach()``: it changes a value and leaves its gradient alone."""
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         inner = node.func.value
         if isinstance(inner, ast.BinOp) and isinstance(inner.op, ast.Sub):
-            cut.correction = True  # type: ignore[attr-defined]
+            cut.correction = True
     return cut
 
 

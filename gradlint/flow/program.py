@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import bisect
+import builtins
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +15,10 @@ from typing import NamedTuple, TypeVar
 from gradlint.core import Span
 from gradlint.flow import calls, expressions, frameworks, modules, statements, structure
 from gradlint.flow.classes import ClassInfo, FunctionInfo, FunctionNode
-from gradlint.flow.facts import Fact, ModuleMadeInForward, ReplacedAfterOptimizer, Severed
+from gradlint.flow.facts import Fact, ModuleMadeInForward, ReplacedAfterOptimizer
 from gradlint.flow.frame import Frame
 from gradlint.flow.heap import ClassRef, FileRef, FunctionRef, LibRef, Obj
-from gradlint.flow.lattice import CONST, NONE, UNKNOWN, UNKNOWN_VALUE, Cut, Value, const, join, ref
+from gradlint.flow.lattice import CONST, UNKNOWN, UNKNOWN_VALUE, Cut, Value, const, ref
 from gradlint.flow.library import scope_mode
 from gradlint.flow.membership import settle
 from gradlint.flow.memory import Memory
@@ -33,7 +34,7 @@ _T = TypeVar("_T")
 SCRIPT_STEPS, FUNCTION_STEPS = 60_000, 15_000
 # When a project has used up its share of steps, the functions left get a look only.
 SHARE, SHARE_PER_LINE, LOOK = 400_000, 0.5, 2_000
-PYTHON = frozenset(dir(__builtins__) if not isinstance(__builtins__, dict) else __builtins__)
+PYTHON = frozenset(dir(builtins))
 
 # Lines that make a function worth an entry of its own: something is back-propagated, optimized or stepped there.
 EVENT = re.compile(
@@ -44,7 +45,10 @@ EVENT = re.compile(
 # Lines that may: freezing matters where something trains, or where the text itself is wrong.
 FREEZING = re.compile(r"\.\w*requires?d?_?\w*grad\w*\s*=", re.M)
 # Libraries in whose company a file trains something.
-LIBRARIES = re.compile(r"(?:torch|lightning|pytorch_lightning|transformers|accelerate|fastai|timm|ignite|torchvision|diffusers|trl|peft|deepspeed)\b")
+LIBRARIES = re.compile(
+    r"(?:torch|lightning|pytorch_lightning|transformers|accelerate|fastai|timm|ignite|torchvision|diffusers|trl|peft|deepspeed)"
+    r"\b"
+)
 
 
 class Analysis(NamedTuple):
@@ -76,7 +80,9 @@ class Program:
         self._reached: dict[tuple[str, int], frozenset[SourceFile]] = {}  # … by what is worked out once
         self.project = Project(files, memory.indexes if memory is not None else None)
         self.knowledge = knowledge
-        self.uses_accelerator = any("cuda" in f.text or "mps" in f.text or "xpu" in f.text or "ccelerat" in f.text for f in self.project.files)
+        self.uses_accelerator = any(
+            "cuda" in f.text or "mps" in f.text or "xpu" in f.text or "ccelerat" in f.text for f in self.project.files
+        )
         self._classes: dict[int, ClassInfo] = {}
         self._functions: dict[int, FunctionInfo] = {}
         self._cut_regions: dict[int, tuple[tuple[str, ast.expr], ...]] = {}
@@ -330,7 +336,11 @@ class Program:
                     finally:
                         run.loading.discard(key)
                     if found.refs or found.is_const or found.kind != UNKNOWN:
-                        if not (len(found.refs) == 1 and isinstance(found.refs[0], LibRef) and found.refs[0].name.startswith("builtins.")):
+                        if not (
+                            len(found.refs) == 1
+                            and isinstance(found.refs[0], LibRef)
+                            and found.refs[0].name.startswith("builtins.")
+                        ):
                             frame.env[name] = found
                             return found
                 elif target is None and not star.level:
@@ -439,7 +449,12 @@ class Program:
             for fact in self._recalled(("classes", file), partial(structure.inspect, self, [file]), file)
         ]
         anew = {(fact.span.file, fact.span.line) for fact in classes if isinstance(fact, ModuleMadeInForward)}
-        for fact in [*(f for j in judgements for f in j.facts), *starvation(judgements), *settle(judgements, classes), *classes]:
+        for fact in [
+            *(f for j in judgements for f in j.facts),
+            *starvation(judgements),
+            *settle(judgements, classes),
+            *classes,
+        ]:
             if isinstance(fact, ReplacedAfterOptimizer) and (fact.span.file, fact.span.line) in anew:
                 continue  # it is not replaced once but made again and again
             key = (type(fact), fact.span)
@@ -546,7 +561,7 @@ class Program:
         return _Followed(judge(run), tuple(problems), frozenset(run.watch.executed), steps, spent)
 
     def is_root(self, info: FunctionInfo) -> bool:
-        """Whether the user named a function as one whose result is back-propagated (``name``, ``Class.name`` or ``module:name``)."""
+        """Whether the user named a function whose result is back-propagated: ``name``, ``Class.name`` or ``module:name``."""
         if not self.roots:
             return False
         dotted = self.project.dotted(info.file)
@@ -562,9 +577,7 @@ class Program:
 
         def chosen(info: FunctionInfo) -> bool:
             return (
-                _covers(info.node, events)
-                or self.is_root(info)
-                or (_covers(info.node, freezing) and _freezes_oddly(info.node))
+                _covers(info.node, events) or self.is_root(info) or (_covers(info.node, freezing) and _freezes_oddly(info.node))
             )
 
         for node in _definitions(file.tree.body):

@@ -41,8 +41,9 @@ def _len(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
 
 
 def _range(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
-    if args and all(a.is_const and isinstance(a.const, int) for a in args):
-        numbers = range(*[a.const for a in args])  # type: ignore[arg-type]
+    bounds = [a.const for a in args if isinstance(a.const, int)]
+    if args and len(bounds) == len(args):
+        numbers = range(*bounds)
         if 0 < len(numbers) <= 3:
             return run.container("list", Items(tuple(const(i) for i in numbers)), node)
     return run.container("list", Items((), CONSTANT_NUMBER), node)
@@ -100,7 +101,7 @@ def _filter_parameters(run: Run, test: Value, params: ParamSet) -> Value:
     for item in test.refs:
         if isinstance(item, FunctionRef) and isinstance(item.info.node, ast.Lambda) and item.info.node.args.args:
             caller = run.frame
-            run.frame = Frame(item.info.file, item.info, item.closure)  # type: ignore[arg-type]
+            run.frame = Frame(item.info.file, item.info, item.closure)
             name = item.info.node.args.args[0].arg
             run.frame.env[name] = ref(params)
             try:

@@ -11,6 +11,8 @@ from gradlint.flow.frame import Frame
 from gradlint.flow.heap import Heap, Items, Obj, ParamSet, node_key
 from gradlint.flow.lattice import (
     NO_CUTS,
+    NO_MARKS,
+    NO_TAGS,
     NOTHING,
     OBJECT,
     TENSOR,
@@ -104,10 +106,12 @@ class Run:
 
     def flow(self, values: Iterable[Value], kind: str = TENSOR) -> Value:
         """The value of a differentiable operation on ``values`` in the present grad mode."""
-        live, dead, marks, opaque = NOTHING, NO_CUTS, frozenset(), False
+        live, dead, marks, opaque, tags = NOTHING, NO_CUTS, NO_MARKS, False, NO_TAGS
         for value in values:
             if value.live:
                 live = live | value.live if live else value.live
+                if value.tags:
+                    tags = tags | value.tags
             if value.dead:
                 dead = union_dead(dead, value.dead)
             if value.marks:
@@ -127,7 +131,7 @@ class Run:
                 dead = union_dead(dead, {(source, cuts): None for source in live})
                 live = NOTHING
             return Value(kind, live, dead, region=self.regions[-1])
-        return Value(kind, live, dead, marks=marks, opaque=opaque)
+        return Value(kind, live, dead, marks=marks, opaque=opaque, tags=tags)
 
     def sever(self, value: Value, cut: Cut, kind: str = TENSOR) -> Value:
         """``value`` cut off from everything it reached; what was cut off already is now cut off twice."""

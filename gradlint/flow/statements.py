@@ -5,15 +5,15 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gradlint.flow import containers, expressions, modules
 from gradlint.flow.calls import enter_context, iterate_generator, make_function
-from gradlint.flow.classes import FunctionInfo
 from gradlint.flow.conditions import decide, narrow, splits
-from gradlint.flow.frame import BREAK, CONTINUE, DONE, FALL, RAISE, RETURN, Frame, branch, join_envs
-from gradlint.flow.heap import ClassRef, FunctionRef, Items, LibRef, NameOf, Obj, ParamSet
-from gradlint.flow.lattice import CONSTANT_NUMBER, MISSING, NONE, UNKNOWN_VALUE, Value, const, join, ref
+from gradlint.flow.frame import BREAK, CONTINUE, DONE, FALL, RAISE, RETURN, branch, join_envs
+from gradlint.flow.heap import ClassRef, LibRef, Obj
+from gradlint.flow.lattice import NONE, UNKNOWN_VALUE, Value, ref
 from gradlint.survey.project import import_bindings, is_main_guard
 
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 MAX_UNROLL = 6
 CHANCE = re.compile(r"\brand(?:om|int|n|perm)?\b|bernoulli|uniform\(")
-SAYS_FREEZING = re.compile(r"freez|frozen|isolat|detach|stop_?grad|no_?grad|train|finetun|fine_tun|unlock|lock|tune|learn|updat", re.I)
+SAYS_FREEZING = re.compile(
+    r"freez|frozen|isolat|detach|stop_?grad|no_?grad|train|finetun|fine_tun|unlock|lock|tune|learn|updat", re.I
+)
 
 
 def execute(run: Run, body: Sequence[ast.stmt]) -> int:
@@ -67,7 +69,9 @@ def _aug_assign(run: Run, node: ast.AugAssign) -> int:
     old = expressions.evaluate(run, load)
     new = expressions.evaluate(run, node.value)
     value = expressions.binary(run, node.op, old, new, node)
-    if isinstance(node.op, ast.Add) and any(isinstance(r, Obj) and (r.kind == "list" or "%container" in r.attrs) for r in old.refs):
+    if isinstance(node.op, ast.Add) and any(
+        isinstance(r, Obj) and (r.kind == "list" or "%container" in r.attrs) for r in old.refs
+    ):
         containers.extend(run, old, new, node)
         return FALL
     assign(run, node.target, value, node, augmented=True)
@@ -289,14 +293,12 @@ def _try(run: Run, node: ast.Try | ast.TryStar) -> int:
     exits = len(frame.exits)
     status = execute(run, node.body)
     if status == RAISE and node.handlers:
-        arms = [(lambda handler=handler: _handler(run, handler)) for handler in node.handlers]
-        status = branch(run, frame, arms)  # type: ignore[arg-type]
+        status = branch(run, frame, [partial(_handler, run, handler) for handler in node.handlers])
     elif status == FALL and node.handlers and len(frame.exits) == exits:
-        arms = [lambda: FALL, *[(lambda handler=handler: _handler(run, handler)) for handler in node.handlers]]  # type: ignore[misc]
         if _is_import_fallback(node):
             return execute(run, node.orelse) or execute(run, node.finalbody)
         if not any(_leaves(handler.body) for handler in node.handlers):
-            status = branch(run, frame, arms)
+            status = branch(run, frame, [lambda: FALL, *(partial(_handler, run, handler) for handler in node.handlers)])
     if status == FALL:
         status = execute(run, node.orelse)
     final = execute(run, node.finalbody)
@@ -328,10 +330,7 @@ def _class(run: Run, node: ast.ClassDef) -> int:
     info = run.program.class_info(node, run.frame.file)
     if info.bases is None and run.frame.info is not None:
         info.bases = tuple(
-            item
-            for base in node.bases
-            for item in expressions.evaluate(run, base).refs
-            if isinstance(item, ClassRef | LibRef)
+            item for base in node.bases for item in expressions.evaluate(run, base).refs if isinstance(item, ClassRef | LibRef)
         )
     run.frame.env[node.name] = ref(ClassRef(info))
     return FALL

@@ -28,9 +28,10 @@ class Event:
     ``unscale`` and ``update`` of a gradient scaler; ``mode`` (train or eval); ``forward`` (a module is called, not by another);
     ``gradients`` (asked for as values); ``handed`` (given to code nobody can see into).
     ``subject``: the optimizer, module, scaler or scheduler, where it is one.  ``owners``: whose parameters or gradients are
-    concerned; of ``forward``, the layers that ran as in training and would run otherwise in evaluation.  ``closed``: nothing else is.  ``by``: the gradient scaler through which it happens; ``open_scale`` says that it may
-    be scaled or not.  ``note``: the mode that is set, the name of the function that
-    something is handed to, ``off`` for a forward without gradient, ``retain`` for a backward that keeps the graph.
+    concerned; of ``forward``, the layers that ran as in training and would run otherwise in evaluation.  ``closed``: nothing
+    else is.  ``by``: the gradient scaler through which it happens; ``open_scale`` says that it may be scaled or not.
+    ``note``: the mode that is set, the name of the function that something is handed to, ``off`` for a forward without
+    gradient, ``retain`` for a backward that keeps the graph.
     ``call``: the innermost call of a project function that it happens in.
     """
 

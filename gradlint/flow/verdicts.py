@@ -15,7 +15,7 @@ from gradlint.flow.modules import frozen, has_own_parameters, is_module, may_be_
 if TYPE_CHECKING:
     from gradlint.flow.membership import Missed
     from gradlint.flow.run import Run
-    from gradlint.flow.watch import Root
+    from gradlint.flow.watch import Note, Root
 
 EXPLICIT, ASSUMED = "explicit", "assumed"
 MAX_STEPS = 10
@@ -359,7 +359,7 @@ def _round_trip(root: Root, mark: Cut) -> facts.Fact:
 
 def _judge_modes(run: Run, judgement: Judgement) -> None:
     watch = run.watch
-    by_freeze: dict[int, tuple[object, list[Obj]]] = {}
+    by_freeze: dict[int, tuple[Note, list[Obj]]] = {}
     reset = {leaf for leaf, _, _ in watch.confirmed_resets}
     for leaf, note in watch.confirmed_drift:
         if leaf in watch.unfrozen or leaf in reset or _is_copy(leaf, watch.copies):
@@ -368,7 +368,7 @@ def _judge_modes(run: Run, judgement: Judgement) -> None:
     for note, leaves in by_freeze.values():
         unique = source_sort(set(leaves))
         certain = all(leaf.kind == "library" for leaf in unique)
-        where = span_of(note.site)  # type: ignore[attr-defined]
+        where = span_of(note.site)
         names = tuple(dict.fromkeys(leaf.name() for leaf in unique))
         holder = common_holder(unique)
         path = (
@@ -384,15 +384,15 @@ def _judge_modes(run: Run, judgement: Judgement) -> None:
                 where, Confidence.HIGH if certain else Confidence.MEDIUM, path, module=holder, norms=names, certain=certain
             )
         )
-    by_eval: dict[int, tuple[object, object, list[Obj]]] = {}
+    by_eval: dict[int, tuple[Note, Note, list[Obj]]] = {}
     for leaf, off, on in watch.confirmed_resets:
         if leaf in watch.unfrozen:
             continue
         by_eval.setdefault(id(off.site.node), (off, on, []))[2].append(leaf)
     for off, on, leaves in by_eval.values():
         unique = source_sort(set(leaves))
-        where, back = span_of(off.site), span_of(on.site)  # type: ignore[attr-defined]
-        top = off.top  # type: ignore[attr-defined]
+        where, back = span_of(off.site), span_of(on.site)
+        top = off.top
         name = top.name() if top is not None else common_holder(unique)
         path = (
             Step(back, "train() puts every part back into train mode"),

@@ -9,13 +9,14 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlint.core import Confidence, Step
 from gradlint.flow import facts
 from gradlint.flow.heap import DataOf, FileRef, FunctionRef, LibRef, Obj, Parameter, ParamSet
 from gradlint.flow.lattice import NOTHING, TENSOR, UNKNOWN, Cut, Site, Trait, Value
+from gradlint.flow.leaks import Leaks
 from gradlint.flow.membership import Membership
 from gradlint.flow.trace import (
     BACKWARD,
@@ -122,6 +123,7 @@ class Watch:
         self._loop_depth = 0
         self.trace = Trace()
         self.membership = Membership(run)
+        self.leaks = Leaks(run)
         self.bare: ast.expr | None = None
         self.loss = Value()
         self.several = False
@@ -227,10 +229,11 @@ class Watch:
         elif isinstance(target, ast.Name) and "grad" in target.id:
             self.gradients_cleared((), node)
 
-    def handed(self, values: Iterable[Value], node: ast.AST, receiver: Obj | None = None) -> None:
+    def handed(self, values: Sequence[Value], node: ast.AST, receiver: Obj | None = None) -> None:
         """Objects are given to code nobody can see into: it may do with them what their methods do."""
         from gradlint.flow import containers
 
+        self.leaks.escaped(values, node)
         found: set[Obj] = set()
         for value in values:
             if not value.refs:
@@ -542,6 +545,7 @@ class Watch:
             modes = {source: source.attrs.get("%mode") for source in states}
             self.roots.append(Root(value, site, path, states, modes, returned, []))
             self.membership.backward(self.roots[-1])
+            self.leaks.backward(self.roots[-1], retains=_retains(node))
 
     def backward_unseen(self, obj: Obj, node: ast.AST) -> None:
         """``obj.backward()``, and nobody knows what the loss was computed from."""
