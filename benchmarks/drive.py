@@ -8,6 +8,7 @@ with the reasons; ``--json`` writes every outcome.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -116,7 +117,8 @@ def _without_compiled_torchvision() -> None:
     except RuntimeError:
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
-        library = torch.library.Library("torchvision", "DEF")
+        declare: Any = torch.library.Library
+        library = declare("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _KEPT.append(library)
@@ -200,7 +202,7 @@ def _in_child(package: str, cls: type[nn.Module], arguments: argparse.Namespace)
         os._exit(0)
     os.close(writer)
     data = b""
-    limit = began + arguments.seconds * 2 + 10
+    limit = began + arguments.seconds * 4 + 20
     while True:
         ready, _, _ = select.select([reader], [], [], max(limit - time.monotonic(), 0))
         if not ready:
@@ -210,10 +212,8 @@ def _in_child(package: str, cls: type[nn.Module], arguments: argparse.Namespace)
             break
         data += chunk
     os.close(reader)
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
     os.waitpid(child, 0)
     try:
         return Outcome(**json.loads(data))
@@ -281,7 +281,8 @@ def _report(groups: Sequence[Group], arguments: argparse.Namespace) -> str:
             else ""
         ),
         "",
-        "| package | classes | tried | with a forward | driven | share | degenerate | no gradient | median attempts | median s | 90 % within |",
+        "| package | classes | tried | with a forward | driven | share | degenerate | no gradient | median attempts "
+        "| median s | 90 % within |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for group in groups:
@@ -289,9 +290,10 @@ def _report(groups: Sequence[Group], arguments: argparse.Namespace) -> str:
         driven = [item for item in runnable if item.result == "driven"]
         seconds = sorted(item.seconds for item in driven) or [0.0]
         lines.append(
-            f"| {group.package.replace('+', ', ')} {group.version} | {group.total} | {len(group.tried)} | {len(runnable)} | {len(driven)} "
-            f"| {100 * len(driven) / max(len(runnable), 1):.1f} % | {sum(item.result == 'degenerate' for item in runnable)} "
-            f"| {sum(item.result == 'no gradient' for item in runnable)} | {statistics.median([item.attempts for item in driven] or [0]):g} "
+            f"| {group.package.replace('+', ', ')} {group.version} | {group.total} | {len(group.tried)} | {len(runnable)} "
+            f"| {len(driven)} | {100 * len(driven) / max(len(runnable), 1):.1f} % "
+            f"| {sum(item.result == 'degenerate' for item in runnable)} | {sum(item.result == 'no gradient' for item in runnable)} "
+            f"| {statistics.median([item.attempts for item in driven] or [0]):g} "
             f"| {statistics.median(seconds):.2f} | {seconds[int(0.9 * (len(seconds) - 1))]:.1f} s |"
         )
     rest = [item for group in groups for item in group.tried if item.result not in {"driven", NOTHING}]

@@ -67,8 +67,9 @@ class Claim:
     """What a finding asserts about the running program, for the verifier to confirm or refute.
 
     ``probe`` is one of flow, step, state, membership, order, autograd.  ``kind`` names the assertion, such as ``starved``
-    (``subjects`` get no gradient), ``severed`` (the loss has no gradient at all), ``not-in-optimizer``, ``moves-though-frozen``,
-    ``drifts``.  ``subjects`` are dotted names as the user's code spells them.  ``site`` is the guilty line.
+    (``subjects`` get no gradient), ``severed`` (the loss has no gradient at all),
+    ``not-in-optimizer``, ``moves-though-frozen``, ``drifts``.  ``subjects`` are dotted names as the user's code spells them.
+    ``site`` is the guilty line.
     """
 
     probe: str

@@ -30,7 +30,10 @@ class FunctionalDropoutIgnoresMode(Rule[DropoutIgnoresMode]):
 
     def tell(self, fact: DropoutIgnoresMode, fix: Fix | None = None) -> None:
         if fact.form == "layer":
-            message = "This dropout layer is made where it is used: it is always in train mode, and `eval()` on the module never reaches it."
+            message = (
+                "This dropout layer is made where it is used: it is always in train mode, and `eval()` on the module never "
+                "reaches it."
+            )
             help = "Make the layer in `__init__`."
         elif fact.form == "rate":
             message = "This drops in evaluation as well: the function has no train mode, it drops at whatever rate it is given."

@@ -29,7 +29,10 @@ class WrongOptimizerStep(Rule[Fact]):
             )
             help = f"Pass {code(fact.meant)} here."
         else:
-            message = f"{code(fact.stepped)} steps, but the loss at {self.place(fact.backward)} reaches only what {code(fact.meant)} holds; {never}"
+            message = (
+                f"{code(fact.stepped)} steps, but the loss at {self.place(fact.backward)} reaches only what "
+                f"{code(fact.meant)} holds; {never}"
+            )
             help = f"Step {code(fact.meant)} here."
         self.report(
             fact.span, message, fact=fact, help=help, claim=Claim("step", "never-stepped", (fact.meant,), fact.span), fix=fix

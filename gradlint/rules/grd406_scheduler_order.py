@@ -37,8 +37,8 @@ class SchedulerOrder(Rule[SchedulerBeforeOptimizer]):
         of = f" of {code(fact.optimizer)}" if fact.optimizer else ""
         self.report(
             fact.span,
-            f"The scheduler steps before the step{of} at {self.place(fact.step)}: the first value of the learning rate is never "
-            "used, and all later ones come one step early.",
+            f"The scheduler steps before the step{of} at {self.place(fact.step)}: the first value of the learning rate is "
+            "never used, and all later ones come one step early.",
             fact=fact,
             help="Step the scheduler after the optimizer: at the end of the iteration, or of the epoch.",
             claim=Claim("order", "scheduler-before-optimizer", (fact.optimizer,), fact.span),

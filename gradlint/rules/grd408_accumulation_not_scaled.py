@@ -24,8 +24,8 @@ class AccumulationNotScaled(Rule[Fact]):
     def tell(self, fact: Fact, fix: Fix | None = None) -> None:
         self.report(
             fact.span,
-            f"The step at {self.place(fact.step)} uses the sum of the gradients of {code(fact.every)} batches, each of them of a mean: "
-            "it is that many times as long as for one large batch.",
+            f"The step at {self.place(fact.step)} uses the sum of the gradients of {code(fact.every)} batches, each of them "
+            "of a mean: it is that many times as long as for one large batch.",
             fact=fact,
             help=f"Divide the loss by {code(fact.every)} before the backward.",
             claim=Claim("order", "accumulation-not-scaled", (), fact.span),

@@ -32,8 +32,8 @@ class DoubleSoftmax(Rule[Fact]):
             message = f"This loss applies a {fact.squash} itself, and {first}: the second one flattens what the first has done."
         else:
             message = (
-                f"This {fact.squash} comes before a loss that applies one itself ({self.place(fact.loss)}): the second one flattens "
-                "what the first has done."
+                f"This {fact.squash} comes before a loss that applies one itself ({self.place(fact.loss)}): the second one "
+                "flattens what the first has done."
             )
         self.report(
             fact.span,

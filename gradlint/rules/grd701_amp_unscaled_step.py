@@ -38,14 +38,14 @@ class AmpUnscaledStep(Rule[ScalerMisused]):
             help = f"Step through the scaler: {code(f'{scaler}.step({fact.optimizer})')}, then {code(f'{scaler}.update()')}."
         elif fact.form == "update":
             message = (
-                f"The scaler steps {optimizer} in each turn and is never updated: its second step raises, and the factor never "
-                "adapts."
+                f"The scaler steps {optimizer} in each turn and is never updated: its second step raises, and the factor "
+                "never adapts."
             )
             help = f"Call {code(f'{scaler}.update()')} after the step."
         else:
             message = (
-                f"The loss is back-propagated without the scaler that steps {optimizer}: the step divides the gradients by a factor "
-                "they never had, or raises."
+                f"The loss is back-propagated without the scaler that steps {optimizer}: the step divides the gradients by a "
+                "factor they never had, or raises."
             )
             help = f"Scale the loss first: {code(f'{scaler}.scale(loss).backward()')}."
         self.report(

@@ -38,8 +38,9 @@ class AmpClipWithoutUnscale(Rule[ScaledClip]):
         scaler = fact.scaler or "scaler"
         self.report(
             fact.span,
-            f"The gradients of {code(fact.optimizer)} are clipped while they carry the scaler's factor, which is taken out only at "
-            f"{self.place(fact.step)}: nearly all of them are cut down, and what is left is thousands of times too small.",
+            f"The gradients of {code(fact.optimizer)} are clipped while they carry the scaler's factor, which is taken out "
+            f"only at {self.place(fact.step)}: nearly all of them are cut down, and "
+            "what is left is thousands of times too small.",
             fact=fact,
             help=f"Call {code(f'{scaler}.unscale_({fact.optimizer})')} before clipping.",
             claim=Claim("order", "clip-before-unscale", (fact.optimizer,), fact.span),

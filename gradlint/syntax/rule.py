@@ -29,7 +29,7 @@ class Rule(cst.CSTVisitor, Generic[F]):
     spec: ClassVar[RuleSpec]
     facts: ClassVar[tuple[type[Fact], ...]] = ()
 
-    def __init__(self, source: SourceFile, facts: Sequence[Fact]) -> None:
+    def __init__(self, source: SourceFile, facts: Sequence[F]) -> None:
         """Prepare for one file.
 
         Args:
@@ -39,9 +39,9 @@ class Rule(cst.CSTVisitor, Generic[F]):
         super().__init__()
         self.source = source
         self.findings: list[Finding] = []
-        self.pending: dict[Fact, None] = dict.fromkeys(facts)
+        self.pending: dict[F, None] = dict.fromkeys(facts)
         self._candidate: Candidate | None = None
-        self._at: dict[Span, list[Fact]] = {}
+        self._at: dict[Span, list[F]] = {}
         for fact in facts:
             self._at.setdefault(fact.span, []).append(fact)
         self._headers = {(span.line, span.column): span for span in self._at}
@@ -102,7 +102,7 @@ class Rule(cst.CSTVisitor, Generic[F]):
         where: cst.CSTNode | Span,
         message: str,
         *,
-        fact: Fact,
+        fact: F,
         help: str = "",
         severity: Severity | None = None,
         confidence: Confidence | None = None,
@@ -155,5 +155,5 @@ class Rule(cst.CSTVisitor, Generic[F]):
             candidate.module.visit(self)
         finally:
             self._candidate = None
-        for fact in self._told:  # seen and left alone: the rule decided on the syntax
-            self.pending.pop(fact, None)
+        # Seen and left alone: the rule decided on the syntax.
+        self.pending = {fact: None for fact in self.pending if fact not in self._told}
