@@ -233,6 +233,7 @@ def _body(run: Run, frame: Frame, info: FunctionInfo) -> Value:
 
     caller, guards = run.frame, run.guards
     run.frame = frame
+    run.frames.append(frame)
     run.depth += 1
     run.stack.append(info.node)
     run.guards = list(guards)
@@ -242,6 +243,7 @@ def _body(run: Run, frame: Frame, info: FunctionInfo) -> Value:
         status = execute(run, info.node.body)
     finally:
         run.frame = caller
+        run.frames.pop()
         run.depth -= 1
         run.stack.pop()
         run.guards = guards
