@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gradlint.flow.heap import ClassRef, FunctionRef, NameOf, Obj, Parameter, ParamSet
 from gradlint.flow.lattice import OBJECT, Value, const
+from gradlint.flow.reading import names_in, words
 
 if TYPE_CHECKING:
     from gradlint.flow.run import Run
@@ -69,9 +70,9 @@ def narrow(run: Run, test: ast.expr, truth: bool) -> bool:
     if names is not None:
         variable, keep = names
         return _keep(run, variable, keep, truth)
-    for part in ast.walk(test):
-        if isinstance(part, ast.Name) and _is_names(run, part.id):
-            return _keep(run, part.id, lambda name: None, truth)
+    for name in names_in(test):
+        if _is_names(run, name):
+            return _keep(run, name, lambda name: None, truth)
     if isinstance(test, ast.Compare) and len(test.ops) == 1 and isinstance(test.left, ast.Name):
         other = test.comparators[0]
         if isinstance(other, ast.Constant) and other.value is None and isinstance(test.ops[0], ast.Is | ast.IsNot):
@@ -94,17 +95,15 @@ def narrow(run: Run, test: ast.expr, truth: bool) -> bool:
 
 def splits(run: Run, test: ast.expr) -> bool:
     """Whether a condition tells apart the objects that one loop variable stands for, rather than two ways the run may go."""
-    for part in ast.walk(test):
-        if not isinstance(part, ast.Name):
-            continue
-        value = run.frame.env.get(part.id)
+    for name in names_in(test):
+        value = run.frame.env.get(name)
         if value is None or not value.refs:
             continue
         if any(isinstance(item, NameOf) for item in value.refs):
             return True
-        if len(value.refs) > 1 and isinstance(test, ast.Call | ast.BoolOp | ast.UnaryOp) and "isinstance" in ast.unparse(test):
+        if len(value.refs) > 1 and isinstance(test, ast.Call | ast.BoolOp | ast.UnaryOp) and "isinstance" in words(test):
             return True
-        if any(isinstance(item, ParamSet) for item in value.refs) and "requires_grad" in ast.unparse(test):
+        if any(isinstance(item, ParamSet) for item in value.refs) and "requires_grad" in words(test):
             return True
     return False
 

@@ -448,6 +448,27 @@ class AccumulationNotScaled(Fact):
     step: Span
 
 
+@dataclass(frozen=True, slots=True)
+class GraphKept(Fact):
+    """A value that has a graph is added to a total or collected, outlives its iteration, and is never back-propagated.
+
+    ``span``: the statement that adds, or the call that collects.  ``backward``: the back-propagation of the same iteration.
+    """
+
+    backward: Span
+
+
+@dataclass(frozen=True, slots=True)
+class StateCarried(Fact):
+    """A value is carried into the next iteration with a graph that backward has gone through. ``span``: the assignment.
+
+    ``name``: what carries it.
+    """
+
+    name: str
+    backward: Span
+
+
 FACTS: tuple[type[Fact], ...] = (
     Severed,
     DeviceRoundTrip,
@@ -485,4 +506,6 @@ FACTS: tuple[type[Fact], ...] = (
     ToggledAfterWrap,
     SharedParameterFrozen,
     UnusedUnderWrap,
+    GraphKept,
+    StateCarried,
 )

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gradlint.flow.lattice import Cut, Value, join
+from gradlint.flow.lattice import Cut, Site, Value, join
 
 if TYPE_CHECKING:
     from gradlint.flow.classes import FunctionInfo
@@ -23,13 +23,14 @@ Changes = dict[tuple["Obj", str], object]
 class Frame:
     """One activation of a function (or of a file's top level)."""
 
-    __slots__ = ("broken", "env", "exits", "file", "info", "loops", "on_yield", "outer", "result", "yielded")
+    __slots__ = ("broken", "env", "exits", "file", "info", "loops", "on_yield", "outer", "places", "result", "yielded")
 
     def __init__(self, file: SourceFile, info: FunctionInfo | None = None, outer: Frame | None = None) -> None:
         self.file = file
         self.info = info
         self.outer = outer
         self.env: dict[str, Value] = {}
+        self.places: dict[str, Site] = {}  # where variables got their values last
         self.result: Value | None = None
         self.yielded: Value | None = None
         self.exits: list[Changes] = []

@@ -38,6 +38,7 @@ from gradlint.flow.lattice import (
     ref,
 )
 from gradlint.flow.leaks import GUESSED, Spent
+from gradlint.flow.reading import words
 from gradlint.flow.run import shown
 from gradlint.flow.watch import OptimizerState
 
@@ -86,16 +87,16 @@ def _name_of(node: ast.AST) -> str:
             while isinstance(root, ast.Attribute):
                 root = root.value
             if isinstance(root, ast.Name) and isinstance(base, ast.Name | ast.Attribute):
-                text = ast.unparse(node.func)
+                text = words(node.func)
                 return text if len(text) < 40 else f".{node.func.attr}()"
             return f".{node.func.attr}()"
-        return ast.unparse(node.func)
-    return ast.unparse(node)
+        return words(node.func)
+    return words(node)
 
 
 def _method_name(node: ast.AST, name: str) -> str:
     if isinstance(node, ast.Call) and name in ("to", "type") and node.args:
-        return f".{name}({ast.unparse(node.args[0])})"
+        return f".{name}({words(node.args[0])})"
     return f".{name}()"
 
 
@@ -403,6 +404,9 @@ def _backward(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: a
 def _gradients(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     run.watch.gradients_asked(node)
     modules.feed(args)
+    for value in args[:1]:
+        for inner in containers.everything(run, value):
+            run.watch.leaks.use(inner)
     flag = kwargs.get("create_graph")
     if flag is not None and not (flag.is_const and not flag.const):
         return run.flow(_inputs(run, None, args[:2], kwargs))

@@ -327,6 +327,7 @@ def _store_on_object(run: Run, obj: Obj, name: str, value: Value, node: ast.AST,
         return
     if may_be_module(run, obj) and not augmented:
         run.watch.part_stored(obj, name, value, node)
+    run.watch.leaks.stored(obj, name, value, node)
     run.heap.write(obj, name, value if sole or name not in obj.attrs else join(obj.attrs[name], value))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from gradlint.core import Span
-from gradlint.flow import calls, expressions, frameworks, modules, statements, structure
+from gradlint.flow import calls, expressions, frameworks, leaks, modules, statements, structure
 from gradlint.flow.classes import ClassInfo, FunctionInfo, FunctionNode
 from gradlint.flow.facts import Fact, ModuleMadeInForward, ReplacedAfterOptimizer
 from gradlint.flow.frame import Frame
@@ -453,6 +453,7 @@ class Program:
             *(f for j in judgements for f in j.facts),
             *starvation(judgements),
             *settle(judgements, classes),
+            *leaks.settle(judgements),
             *classes,
         ]:
             if isinstance(fact, ReplacedAfterOptimizer) and (fact.span.file, fact.span.line) in anew:

@@ -50,6 +50,7 @@ class Run:
         self.heap = Heap()
         self.regions: tuple[Cut, ...] = ()
         self.frame: Frame = None  # type: ignore[assignment]
+        self.frames: list[Frame] = []
         self.depth = 0
         self.stack: list[ast.AST] = []
         self.budget = budget

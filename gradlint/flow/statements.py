@@ -14,6 +14,7 @@ from gradlint.flow.conditions import decide, narrow, splits
 from gradlint.flow.frame import BREAK, CONTINUE, DONE, FALL, RAISE, RETURN, branch, join_envs
 from gradlint.flow.heap import ClassRef, LibRef, Obj
 from gradlint.flow.lattice import NONE, UNKNOWN_VALUE, Value, ref
+from gradlint.flow.reading import words
 from gradlint.survey.project import import_bindings, is_main_guard
 
 if TYPE_CHECKING:
@@ -53,9 +54,21 @@ def _assign(run: Run, node: ast.Assign) -> int:
                     assign(run, place, value, node)
                 return FALL
     value = expressions.evaluate(run, node.value)
+    if value.live and isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.Add) and len(node.targets) == 1:
+        value = _sum_kept(run, node.targets[0], node.value, value, node)
     for place in node.targets:
         assign(run, place, value, node)
     return FALL
+
+
+def _sum_kept(run: Run, target: ast.expr, total: ast.BinOp, value: Value, node: ast.AST) -> Value:
+    """``total = total + loss`` keeps what it adds, like ``total += loss``."""
+    name = ast.unparse(target)
+    for old, new in ((total.left, total.right), (total.right, total.left)):
+        if isinstance(old, ast.Name | ast.Attribute) and isinstance(new, ast.Name | ast.Attribute) and ast.unparse(old) == name:
+            added = expressions.evaluate(run, new)
+            return run.watch.leaks.added(node, target, expressions.evaluate(run, old), added, value)
+    return value
 
 
 def _ann_assign(run: Run, node: ast.AnnAssign) -> int:
@@ -74,6 +87,8 @@ def _aug_assign(run: Run, node: ast.AugAssign) -> int:
     ):
         containers.extend(run, old, new, node)
         return FALL
+    if isinstance(node.op, ast.Add):
+        value = run.watch.leaks.added(node, node.target, old, new, value)
     assign(run, node.target, value, node, augmented=True)
     return FALL
 
@@ -93,9 +108,11 @@ def assign(run: Run, target: ast.expr, value: Value, node: ast.AST, *, augmented
             if isinstance(item, Obj) and item.owner is None and not item.label and item.kind != "list":
                 item.label = target.id  # type: ignore[attr-defined]
         run.frame.env[target.id] = value  # type: ignore[attr-defined]
+        if value.live or value.refs:
+            run.frame.places[target.id] = run.site(node)  # type: ignore[attr-defined]
     elif kind is ast.Attribute:
         holder = expressions.evaluate(run, target.value)  # type: ignore[attr-defined]
-        value = run.leave(value, node, f"stored in `{ast.unparse(target)}`") if value.dead else value
+        value = run.leave(value, node, f"stored in `{words(target)}`") if value.dead else value
         modules.store_attribute(run, holder, target.attr, value, node, augmented=augmented)  # type: ignore[attr-defined]
     elif kind is ast.Subscript:
         holder = expressions.evaluate(run, target.value)  # type: ignore[attr-defined]
@@ -130,7 +147,7 @@ def _if(run: Run, node: ast.If) -> int:
     known = decide(run, value)
     if known is not None:
         narrow(run, node.test, known)
-        said = SAYS_FREEZING.search(ast.unparse(node.test)) if not isinstance(node.test, ast.Constant) else None
+        said = SAYS_FREEZING.search(words(node.test)) if not isinstance(node.test, ast.Constant) else None
         if said:
             run.guards.append(said.group())
         try:
@@ -147,7 +164,7 @@ def _if(run: Run, node: ast.If) -> int:
 
         return go
 
-    if run.watch.membership.wraps and CHANCE.search(ast.unparse(node.test)):
+    if run.watch.membership.wraps and CHANCE.search(words(node.test)):
         run.watch.membership.chance(run.watch.branches + 1)
     return branch(run, frame, [arm(node.body, True), arm(node.orelse, False)], split=splits(run, node.test))
 
@@ -161,7 +178,9 @@ def _loop(run: Run, turn: Callable[[], int], turns: int) -> int:
     try:
         for _ in range(turns):
             outer = run.watch.trace.turn()
+            run.watch.leaks.turn(frame, sole=turns == 1)
             status = branch(run, frame, [turn]) if turns else FALL
+            run.watch.leaks.turn_done()
             run.watch.trace.turn_done(outer)
             here = frame.loops[-1]
             again = [(env, changes) for kind, env, changes in here if kind == CONTINUE]

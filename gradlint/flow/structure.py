@@ -48,7 +48,7 @@ NOT_MEANT = re.compile(
 WEIGHTY = re.compile(r"^(?:w|weight|bias|kernel|alpha|beta|gamma|scale|log_|theta|embed|proto|centers?|codebook)", re.I)
 BUILDS = re.compile(r"^(?:__init__$|_?(?:init|build|make|create|reset|setup|initiali[sz]e|define|register|add))")
 # Methods after which a parameter is a tensor like any other, and those that give the parameter itself.
-SAME = frozenset(("requires_grad_", "register_hook"))
+SAME = frozenset(("requires_grad_", "register_hook", "float", "contiguous"))
 PLAIN = frozenset(("detach", "data", "numpy", "item", "tolist", "size", "numel", "dim"))
 
 
@@ -298,7 +298,7 @@ class _File:
             if name in PLAIN:
                 return ""
             if name not in SAME and not name.endswith("_"):
-                if name == "to" and not _moves(here):
+                if name == "to" and (not _moves(here) or _made_there(here)):
                     return ""
                 steps.append(name)
             here = here.func.value
@@ -450,6 +450,14 @@ def _last(func: ast.expr) -> str:
 def _moves(call: ast.Call) -> bool:
     """Whether a ``.to(…)`` may go somewhere else."""
     return not (len(call.args) == 1 and isinstance(call.args[0], ast.Constant) and call.args[0].value == "cpu")
+
+
+def _made_there(call: ast.Call) -> bool:
+    """Whether a tensor is made where ``.to(…)`` moves it."""
+    assert isinstance(call.func, ast.Attribute)
+    places = {ast.unparse(argument) for argument in (*call.args, *(k.value for k in call.keywords))}
+    made = {ast.unparse(k.value) for n in ast.walk(call.func.value) if isinstance(n, ast.Call) for k in n.keywords}
+    return bool(places & made)
 
 
 def _own(target: ast.expr, info: FunctionInfo) -> list[str]:

@@ -43,6 +43,8 @@ class Judgement:
         self.truncated = False
         self.missed: list[Missed] = []
         self.held: set[tuple[object, ...]] = set()
+        self.leaking: list[facts.GraphKept] = []
+        self.kept_in_use: set[tuple[str, int, int]] = set()
 
 
 def judge(run: Run) -> Judgement:
@@ -58,6 +60,7 @@ def judge(run: Run) -> Judgement:
         _judge_root(run, root, judgement)
     _judge_modes(run, judgement)
     run.watch.membership.judge(judgement)
+    run.watch.leaks.judge(judgement)
     judgement.facts.extend(typestate.judge(run))
     judgement.facts = [_by_statement(fact) for fact in judgement.facts]
     return judgement
