@@ -66,7 +66,7 @@ def test_fixture_audits_and_shows_the_table_only_when_the_test_fails(tmp_path):
     assert done.returncode == 1
     assert "2 failed, 2 passed" in done.stdout
     assert done.stdout.count("gradient audit") == 1
-    assert "`encoder.*` (2 tensors, 12 parameters) gets no gradient" in done.stdout
+    assert "No gradient arrives: `encoder.*` (2 tensors, 12 parameters)" in done.stdout
     assert "`encoder.*` (2 tensors) gets no gradient" in done.stdout
 
 

@@ -275,25 +275,23 @@ class _Judge:
             found.append(Remark(f"The loss is {loss}"))
         looked = self.ran or any(each.seen.gradient_norm is not None for each in rows)
         if connected and looked:
-            found += self.about("gets no gradient", [each for each in rows if each.unreached])
+            found += self.about("No gradient arrives", [each for each in rows if each.unreached])
             found += self.about(
-                "gets a gradient that stays zero, also after a step and with other numbers",
+                "The gradient stays zero, also after a step and with other numbers",
                 [each for each in rows if each.stays_zero],
             )
-        found += self.about(
-            "has NaN or infinity in its gradient", [each for each in rows if each.seen.gradient == "not finite"]
-        )
-        found += self.about("holds NaN or infinity", [each for each in rows if not math.isfinite(each.seen.norm)])
+        found += self.about("NaN or infinity in the gradient", [each for each in rows if each.seen.gradient == "not finite"])
+        found += self.about("NaN or infinity in the value", [each for each in rows if not math.isfinite(each.seen.norm)])
         outside = [each for each in rows if each.seen.trains and each.seen.held is False]
         replaced = set(self.seen.strangers) & {each.seen.shape for each in outside}
-        hint = " (one holds tensors of the same shapes that are not in the model: was it built before the part was replaced?)"
-        found += self.about("requires grad and is in no optimizer" + hint * bool(replaced), outside)
+        hint = " (it holds tensors of the same shape that the model does not have: was it built before the part was replaced?)"
+        found += self.about("Trainable, but in no optimizer" + hint * bool(replaced), outside)
         found += self.about(
-            "is frozen and moved",
+            "Frozen, but moved",
             [each for each in rows if not each.seen.trains and each.seen.moved and not self.average(each)],
         )
         if self.seen.stepped:
-            text = "gets a gradient, is in the optimizer, and did not move (is the update too small for its type?)"
+            text = "In the optimizer and reached by gradient, but not moved (is the update too small for the type?)"
             found += self.about(text, [each for each in stuck(rows) if each.seen.learning_rate != 0])
         drifted = [each for each in self.seen.buffers if each.frozen and each.moved and not self.copied(each)]
         if drifted:
@@ -303,26 +301,26 @@ class _Judge:
             ]
             words = covering(names, [each.name for each in self.seen.buffers])
             said = ", ".join(f"`{name}`" for name in words[:6])
-            found.append(Remark(f"{said} (buffers) drift by up to {max(amounts):.2e}, though the part is frozen", names))
+            found.append(Remark(f"Buffers drift in a frozen part, by up to {max(amounts):.2e}: {said}", names))
         return tuple(found)
 
     def notes(self) -> list[Remark]:
         rows = self.rows
         found = self.about(
-            "got a gradient only when the step was repeated with other numbers",
+            "A gradient came only when the step was repeated with other numbers",
             [each for each in rows if each.seen.trains and each.seen.gradient in ("none", "zero") and each.later == "nonzero"],
         )
         found += self.about(
-            "gets a gradient of exactly zero",
+            "The gradient is exactly zero",
             [each for each in rows if each.seen.trains and each.seen.gradient == "zero" and each.later is None],
         )
-        found += self.about("is frozen and in an optimizer", [each for each in rows if not each.seen.trains and each.seen.held])
-        found += self.about("holds a gradient that this step did not compute", [each for each in rows if each.seen.stale])
+        found += self.about("Frozen, and in an optimizer", [each for each in rows if not each.seen.trains and each.seen.held])
+        found += self.about("A gradient is left from before this step", [each for each in rows if each.seen.stale])
         found += self.about(
-            "moved though no optimizer holds it, as a moving average does", [each for each in rows if self.average(each)]
+            "Moved without an optimizer, as a moving average does", [each for each in rows if self.average(each)]
         )
         found += self.about(
-            "has a learning rate of zero", [each for each in rows if each.seen.trains and each.seen.learning_rate == 0]
+            "Learning rate of zero", [each for each in rows if each.seen.trains and each.seen.learning_rate == 0]
         )
         if self.ran and not self.seen.stepped and any(each.seen.held is not None for each in rows):
             found.append(Remark("No optimizer stepped, so nothing is known about movement"))
@@ -351,7 +349,7 @@ class _Judge:
         said = ", ".join(f"`{word}`" for word in words[:6]) + (f" and {len(words) - 6} more" if len(words) > 6 else "")
         size = sum(each.seen.size for each in rows)
         tensors = f"{len(names)} tensor{'s' * (len(names) != 1)}"
-        return [Remark(f"{said} ({tensors}, {short(size)} parameters) {text}", names)]
+        return [Remark(f"{text}: {said} ({tensors}, {short(size)} parameters)", names)]
 
     def average(self, row: Row) -> bool:
         """Moved by hand: no optimizer that is known could have."""

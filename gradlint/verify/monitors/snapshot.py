@@ -104,7 +104,8 @@ def plain(optimizer: Any) -> Optimizer:
         TypeError: there is none.
     """
     inner = optimizer
-    while not isinstance(inner, Optimizer):
+    # A wrapper may call itself an optimizer without being made as one; only what was made as one has hooks.
+    while not (isinstance(inner, Optimizer) and "_optimizer_step_pre_hooks" in vars(inner)):
         inner = getattr(inner, "optimizer", None)
         if inner is None:
             raise TypeError(f"{type(optimizer).__name__} is no optimizer and wraps none")
