@@ -292,7 +292,8 @@ def _report(groups: Sequence[Group], arguments: argparse.Namespace) -> str:
         lines.append(
             f"| {group.package.replace('+', ', ')} {group.version} | {group.total} | {len(group.tried)} | {len(runnable)} "
             f"| {len(driven)} | {100 * len(driven) / max(len(runnable), 1):.1f} % "
-            f"| {sum(item.result == 'degenerate' for item in runnable)} | {sum(item.result == 'no gradient' for item in runnable)} "
+            f"| {sum(item.result == 'degenerate' for item in runnable)} "
+            f"| {sum(item.result == 'no gradient' for item in runnable)} "
             f"| {statistics.median([item.attempts for item in driven] or [0]):g} "
             f"| {statistics.median(seconds):.2f} | {seconds[int(0.9 * (len(seconds) - 1))]:.1f} s |"
         )

@@ -156,7 +156,9 @@ HARMLESS = {
     "logging": "h = self.encoder(x)\nself.logged = h.mean().item()  # claim: starved model.encoder",
     "index": "h = self.encoder(x)\nh = h[h.argmax(1) % 5]  # claim: starved model.encoder",
     "mask": "h = self.encoder(x)\nh = h * (h > 0)  # claim: starved model.encoder",
-    "metric": "with torch.no_grad():  # claim: starved model.encoder\n    self.norm = self.encoder(x).norm()\nh = self.encoder(x)",
+    "metric": (
+        "with torch.no_grad():  # claim: starved model.encoder\n    self.norm = self.encoder(x).norm()\nh = self.encoder(x)"
+    ),
     "frozen input": "h = self.encoder(x.detach())  # claim: starved model.encoder",
     "enabled again": """
         with torch.no_grad():  # claim: starved model.encoder

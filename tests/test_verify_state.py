@@ -165,7 +165,8 @@ CASES = {
     "cleared": (
         REFUTED,
         "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\nfor epoch in range(3):\n"
-        "    loss_of(model).backward()\n    optimizer.step()  # claim: gradients-not-cleared optimizer\n    optimizer.zero_grad()\n",
+        "    loss_of(model).backward()\n    optimizer.step()  # claim: gradients-not-cleared optimizer\n"
+        "    optimizer.zero_grad()\n",
     ),
     "cleared to zeros": (
         REFUTED,
@@ -176,7 +177,8 @@ CASES = {
     "accumulated on purpose": (
         REFUTED,
         "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\nfor epoch in range(6):\n    loss_of(model).backward()\n"
-        "    if epoch % 2:\n        optimizer.step()  # claim: gradients-not-cleared optimizer\n        optimizer.zero_grad()\n",
+        "    if epoch % 2:\n        optimizer.step()  # claim: gradients-not-cleared optimizer\n"
+        "        optimizer.zero_grad()\n",
     ),
     "cleared before the step": (
         CONFIRMED,
@@ -186,7 +188,8 @@ CASES = {
     "cleared before the step by hand": (
         CONFIRMED,
         "optimizer = torch.optim.SGD(model.parameters(), lr=0.1)\nfor epoch in range(3):\n    loss_of(model).backward()\n"
-        "    for p in model.parameters():\n        p.grad = None  # claim: cleared-before-step optimizer\n    optimizer.step()\n",
+        "    for p in model.parameters():\n        p.grad = None  # claim: cleared-before-step optimizer\n"
+        "    optimizer.step()\n",
     ),
     "cleared before backward": (
         REFUTED,
@@ -275,7 +278,8 @@ CASES |= {
     "backward scaled": (
         REFUTED,
         SCALER
-        + "    scaler.scale(loss).backward()  # claim: amp-backward optimizer\n    scaler.step(optimizer)\n    scaler.update()\n",
+        + "    scaler.scale(loss).backward()  # claim: amp-backward optimizer\n    scaler.step(optimizer)\n"
+        + "    scaler.update()\n",
     ),
     "clipped scaled": (
         CONFIRMED,

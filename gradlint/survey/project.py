@@ -159,7 +159,7 @@ class Project:
         return found
 
     def _search(self, folder: Path, importer: Path, module: str) -> SourceFile | Path | None:
-        """Look in every folder upwards: first where imports start from, then, for scripts that lie inside a package, beside them.
+        """Look in every folder upwards: first where imports start from, then, for scripts inside a package, beside them.
 
         A package may hold a part called like a library (``ours/torch``); in it, the bare name still means the library.
         """
