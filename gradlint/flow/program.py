@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from gradlint.core import Span
-from gradlint.flow import calls, expressions, frameworks, leaks, modules, statements, structure
+from gradlint.flow import calls, expressions, frameworks, leaks, local, modules, statements, structure
 from gradlint.flow.classes import ClassInfo, FunctionInfo, FunctionNode
 from gradlint.flow.facts import Fact, ModuleMadeInForward, ReplacedAfterOptimizer
 from gradlint.flow.frame import Frame
@@ -446,7 +446,10 @@ class Program:
         classes = [
             fact
             for file in relevant
-            for fact in self._recalled(("classes", file), partial(structure.inspect, self, [file]), file)
+            for fact in (
+                *self._recalled(("classes", file), partial(structure.inspect, self, [file]), file),
+                *self._recalled(("local", file), partial(local.inspect, self, file), file),
+            )
         ]
         anew = {(fact.span.file, fact.span.line) for fact in classes if isinstance(fact, ModuleMadeInForward)}
         for fact in [
@@ -526,7 +529,9 @@ class Program:
         *,
         symbolic: bool = False,
     ) -> None:
-        steps = SCRIPT_STEPS if not symbolic else FUNCTION_STEPS if self._spent < self._share else LOOK
+        steps = FUNCTION_STEPS if symbolic else SCRIPT_STEPS
+        if self._spent > self._share:
+            steps = LOOK if symbolic else FUNCTION_STEPS
         kept: _Followed | None = self.memory.recall(key) if self.memory is not None else None
         if kept is not None and (kept.steps == steps or (kept.spent <= steps and not kept.judgement.truncated)):
             followed = kept
