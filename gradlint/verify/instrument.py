@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from types import CodeType
 from typing import Any, NamedTuple
 
-from gradlint.core import Claim
+from gradlint.core import Claim, Span
 
-REACHED, FLAG, VALUE, NUMBER, LEGACY = (
+REACHED, FLAG, VALUE, NUMBER, LEGACY, ITERATED = (
     "__gradlint_reached__",
     "__gradlint_flag__",
     "__gradlint_value__",
     "__gradlint_number__",
     "__gradlint_legacy__",
+    "__gradlint_iterated__",
 )
 _CONSTRUCTORS = frozenset(("Tensor", "FloatTensor", "DoubleTensor", "HalfTensor", "LongTensor", "IntTensor", "Variable"))
 
@@ -37,6 +38,7 @@ class Hooks(NamedTuple):
     ``reached(number)``: the statement of a claim runs.  ``flag(number, receiver, value)``: a gradient flag was assigned on
     ``receiver``; ``value`` is the literal, or None.  ``value(number, thing)``: the value of a bare expression statement.
     ``number(kind, arguments)``: ``float`` or ``int`` called.  ``legacy(constructor, arguments, options)``: an old constructor.
+    ``iterated(number, thing)``: something is about to be gone over; what it returns is gone over instead.
     """
 
     reached: Callable[[int], None]
@@ -44,6 +46,7 @@ class Hooks(NamedTuple):
     value: Callable[[int, Any], Any]
     number: Callable[..., Any]
     legacy: Callable[..., Any]
+    iterated: Callable[[int, Any], Any]
 
 
 def compile_source(source: str | bytes, file: str, asked: Sequence[Asked]) -> CodeType:
@@ -60,7 +63,7 @@ def compile_source(source: str | bytes, file: str, asked: Sequence[Asked]) -> Co
 
 def install(hooks: Hooks, is_user: Callable[[str], bool], asked: Mapping[str, Sequence[Asked]]) -> None:
     """Rewrite whatever file of the user's is imported from now on; ``asked`` has the claims by absolute path."""
-    for name, hook in zip((REACHED, FLAG, VALUE, NUMBER, LEGACY), hooks, strict=True):
+    for name, hook in zip((REACHED, FLAG, VALUE, NUMBER, LEGACY, ITERATED), hooks, strict=True):
         setattr(builtins, name, hook)
     original = importlib.machinery.SourceFileLoader.get_code
 
@@ -71,6 +74,10 @@ def install(hooks: Hooks, is_user: Callable[[str], bool], asked: Mapping[str, Se
         return compile_source(loader.get_data(path), path, asked.get(path, ()))
 
     importlib.machinery.SourceFileLoader.get_code = get_code  # type: ignore[method-assign,assignment]
+
+
+_ASSIGNED = ("flag-without-effect", "not-registered")
+"""The claims about an assignment, which want to know on what it was made."""
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -107,7 +114,7 @@ class _Rewriter(ast.NodeTransformer):
         if not _heads(statement, site.line, site.end_line):
             return
         before.append(_call(REACHED, statement, asked.number))
-        if asked.claim.kind == "flag-without-effect":
+        if asked.claim.kind in _ASSIGNED:
             receiver, value = _flag(statement)
             if receiver is not None:
                 after.append(_call(FLAG, statement, asked.number, receiver, value))
@@ -115,6 +122,24 @@ class _Rewriter(ast.NodeTransformer):
             statement.value = _expression(VALUE, statement.value, ast.Constant(asked.number), statement.value)
 
     # Expressions -----------------------------------------------------------------------------------------------------
+
+    def visit(self, node: ast.AST) -> Any:
+        visited = super().visit(node)
+        if isinstance(visited, ast.expr):
+            for asked in self.asked:
+                if asked.claim.kind == "exhausted" and _is_at(node, asked.claim.site):
+                    return self._iterated(visited, asked.number)
+        return visited
+
+    def _iterated(self, node: ast.expr, number: int) -> ast.expr:
+        """The thing that is gone over, or the arguments of the call that goes over them, on their way."""
+        if not isinstance(node, ast.Call):
+            return _expression(ITERATED, node, ast.Constant(number), node)
+        node.args = [
+            argument if isinstance(argument, ast.Starred) else _expression(ITERATED, argument, ast.Constant(number), argument)
+            for argument in node.args
+        ]
+        return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
@@ -155,10 +180,24 @@ def _around(node: ast.expr, line: int) -> bool:
     return node.lineno <= line <= (node.end_lineno or node.lineno)
 
 
+def _is_at(node: ast.AST, site: Span) -> bool:
+    """Whether an expression is the site; columns are compared where the line is ASCII, as most are."""
+    if not isinstance(node, ast.expr):
+        return False
+    return (node.lineno, node.col_offset + 1, node.end_lineno, (node.end_col_offset or 0) + 1) == (
+        site.line,
+        site.column,
+        site.end_line,
+        site.end_column,
+    )
+
+
 def _flag(statement: ast.stmt) -> tuple[ast.expr | None, ast.expr]:
     """The thing whose flag a statement means to set, as an expression to evaluate again, and the literal value."""
     match statement:
         case ast.Assign(targets=[ast.Attribute(value=receiver), *_], value=value):
+            pass
+        case ast.AnnAssign(target=ast.Attribute(value=receiver), value=ast.expr() as value):
             pass
         case ast.Expr(ast.Compare(left=ast.Attribute(value=receiver), comparators=[value])):
             pass

@@ -16,6 +16,10 @@ MOST_PROGRAMS = 4
 
 _HINTS = ("train", "main", "run", "finetune", "fine_tune", "pretrain", "fit", "experiment")
 _TRAINING = frozenset(("backward", "step", "fit", "train", "manual_backward", "main", "run"))
+_SETUP = frozenset(
+    ("getLogger", "basicConfig", "filterwarnings", "manual_seed", "insert", "append", "print", "register", "seed")
+)
+"""What modules that are no programs call at their top level too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +136,19 @@ def _files(found: Iterable[SourceFile | Path | None]) -> Iterator[Path]:
 
 
 def _acts(tree: ast.Module) -> bool:
-    """Whether a module trains at its top level, or calls something that may."""
+    """Whether a module trains at its top level, or calls something that may: what the project itself defines."""
+    own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom):
+            own |= {alias.asname or alias.name for alias in node.names if not (alias.asname or alias.name)[:1].isupper()}
     for node in tree.body:
         if isinstance(node, ast.For | ast.While | ast.With | ast.If | ast.Try | ast.Expr | ast.Assign):
             for inner in _at_top(node):
                 if isinstance(inner, ast.Call):
                     name = inner.func.attr if isinstance(inner.func, ast.Attribute) else getattr(inner.func, "id", "")
                     if name in _TRAINING:
+                        return True
+                    if name in own and name not in _SETUP and not isinstance(node, ast.Assign):
                         return True
     return False
 

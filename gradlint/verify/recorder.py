@@ -26,6 +26,8 @@ MOST_RECORDS = 256
 DEEPEST = 3
 """Frames of the user's that tell one backward from another: helpers that do it for several losses are common."""
 MOST_MODULES = 100_000
+MODAL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
+"""The layers to which the mode makes a difference."""
 LARGEST_BUFFER = 1 << 20
 """Elements of a buffer that is still compared before and after each forward."""
 
@@ -131,6 +133,12 @@ class Recorder:
         self.steps_at: dict[int, list[int]] = defaultdict(list)
         self.initial: dict[int, tuple[Any, Any]] = {}
         self.compiled = False
+        self.owners: dict[int, Any] = {}
+        self.inputs: dict[int, Any] = {}
+        self.keeps_inputs = any(each.claim.kind == "random-in-evaluation" for each in asked)
+        self.backwards_of: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        self._modes: dict[int, bool] = {}
+        self._kept_graphs: list[tuple[set[int], set[Any]]] = []
         self.watch_moves = any(each.claim.kind == "moves-though-frozen" for each in asked)
         self._depth = 0
         self._to_remember: list[Any] = []
@@ -202,6 +210,8 @@ class Recorder:
             self.last_reached = self.steps if self.optimizers else self.gradients
             self.reached_at[number] = self.steps
         self.reached[number] += 1
+        if self.keeps_inputs and isinstance(owner := sys._getframe(1).f_locals.get("self"), nn.Module):
+            self.owners[number] = owner
         if len(self.steps_at[number]) < MOST_RECORDS:
             self.steps_at[number].append(self.steps)
 
@@ -216,6 +226,14 @@ class Recorder:
             wrong = sum(tensor.requires_grad is not wanted for tensor in tensors)
             if len(self.flags[number]) < MOST_RECORDS:
                 self.flags[number].append(Flagged(receiver, value, wrong, len(tensors)))
+
+    def hear_iterated(self, number: int, thing: Any) -> Any:
+        """Something is about to be gone over: an iterator is counted and given on as it was."""
+        if not isinstance(thing, Iterator):
+            return thing
+        elements = list(thing)
+        self.sequence.facts[number]["iterated" if elements else "iterated nothing"] += 1
+        return iter(elements)
 
     def hear_value(self, number: int, value: Any) -> Any:
         """An expression statement was evaluated to ``value``."""
@@ -255,7 +273,8 @@ class Recorder:
             if self.tracer.paused:
                 original(tensors, *args, **kwargs)
                 return
-            self._backward(tensors, lambda: original(tensors, *args, **kwargs))
+            retained = bool(kwargs.get("retain_graph", args[1] if len(args) > 1 else False))
+            self._backward(tensors, retained, lambda: original(tensors, *args, **kwargs))
 
         @functools.wraps(original_grad)
         def grad(outputs: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -266,7 +285,7 @@ class Recorder:
         torch.autograd.backward = backward
         torch.autograd.grad = grad
 
-    def _backward(self, tensors: Any, run: Callable[[], None]) -> None:
+    def _backward(self, tensors: Any, retained: bool, run: Callable[[], None]) -> None:
         losses = [tensors] if isinstance(tensors, torch.Tensor) else list(tensors)
         place = tuple(islice(self.places.stack(sys._getframe(2)), DEEPEST))
         self.tracer.forget_escapes()
@@ -284,6 +303,8 @@ class Recorder:
             self.ever_trainable |= trainable
             before = {leaf.number: _version(leaf.tensor()) for leaf in self.tracer.trace.leaves}
             severed = bool(losses) and not any(loss.requires_grad for loss in losses)
+            self._look_at_graph(losses, retained)
+            self._look_at_modes()
         error = ""
         try:
             with self.tracer.pause():
@@ -300,6 +321,29 @@ class Recorder:
         self._record(place, mark, live, got, trainable, error)
         if not self.optimizers:
             self._progress()
+
+    def _look_at_modes(self) -> None:
+        """Note layers that ran in eval mode for this backward although a claim's line is what put them there."""
+        for number, parts in self.evaluated.items():
+            ran = [self._modes[key] for key in parts if key in self._modes]
+            if ran:
+                self.sequence.facts[number]["trained in train mode" if all(ran) else "trained in eval mode"] += 1
+        self._modes.clear()
+
+    def _look_at_graph(self, losses: Sequence[Any], retained: bool) -> None:
+        """Note whether a graph that was kept at a claim's line is gone through again."""
+        here = self.claims_here()
+        if not here and not self._kept_graphs:
+            return
+        nodes = _nodes(losses)
+        for numbers, kept in self._kept_graphs:
+            if not kept.isdisjoint(nodes):
+                for number in numbers:
+                    self.sequence.facts[number]["graph used again"] += 1
+        if retained and here:
+            for number in here:
+                self.sequence.facts[number]["graph kept"] += 1
+            self._kept_graphs = [*self._kept_graphs[-3:], (here, nodes)]
 
     def _record(self, place: tuple[Place, ...], mark: Mark | None, live: int, got: int, trainable: int, error: str) -> None:
         mark = mark or Mark(0, 0, 0)
@@ -509,12 +553,23 @@ class Recorder:
         """Keep the values that tensors have when the next optimizer step comes."""
         self._to_remember.extend(tensors)
 
-    def _before_forward(self, module: Any, _inputs: Any) -> None:
+    def _before_forward(self, module: Any, inputs: Any) -> None:
+        if self.tracer.paused:
+            return
+        if self.keeps_inputs:
+            self.inputs[id(module)] = inputs
+        if isinstance(module, MODAL):
+            if torch.is_grad_enabled():
+                self._modes[id(module)] = bool(module.training)
+            elif module.training:
+                self.sequence.note("train mode without gradient")
+            else:
+                self.sequence.note("eval mode without gradient")
         if module.training and id(module) in self.reset:
             self.trained_after_eval[id(module)] += 1
         if len(self.modules) < MOST_MODULES and id(module) not in self.modules:
             self.modules[id(module)] = module
-        if module._buffers and not self.tracer.paused:
+        if module._buffers:
             with quiet():
                 if not any(tensor.requires_grad for tensor in module.parameters()):
                     self._buffers_before[id(module)] = [
@@ -550,6 +605,18 @@ class Recorder:
                 self._remember([tensor])
             else:
                 freezing.frozen[id(tensor)] = tensor
+
+
+def _nodes(losses: Iterable[Any], most: int = 20_000) -> set[Any]:
+    """The operations in the graphs of losses."""
+    stack = [loss.grad_fn for loss in losses if loss.grad_fn is not None]
+    seen = set(stack)
+    while stack and len(seen) < most:
+        for following, _ in stack.pop().next_functions:
+            if following is not None and following not in seen and following.next_functions:
+                seen.add(following)
+                stack.append(following)
+    return seen
 
 
 def _held(optimizer: Any) -> Iterator[Any]:

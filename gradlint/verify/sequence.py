@@ -140,6 +140,9 @@ class Sequence:
             for optimizer in holders:
                 if self._of(optimizer) & stale:
                     self.accumulated[id(optimizer)] += 1
+        if got & self.fresh:
+            divided = all(type(loss.grad_fn).__name__ in ("DivBackward0", "MulBackward0") for loss in losses)
+            self.note("backward adds to fresh gradients" + (" of a divided loss" if divided else ""))
         self.fresh |= got
         if scaled:
             self.scaled |= got

@@ -424,17 +424,17 @@ class Tracer(TorchFunctionMode):
             incoming = merge(marks, apart, scalars)
         if name in _PAIRWISE:
             for given, tensor in zip(
-                args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args, _tensors(result), strict=False
+                args[0] if len(args) == 1 and isinstance(args[0], (list, tuple)) else args, tensors_in(result), strict=False
             ):
                 self.put(tensor, self.mark(given) if isinstance(given, torch.Tensor) else None)
             return
         if name in ("__setitem__", "index_put_", "masked_fill_", "scatter_", "scatter_add_", "index_add_", "index_copy_"):
             result = first
-        for tensor in _tensors(result):
+        for tensor in tensors_in(result):
             self._derive(name, tensor, tensor is first, incoming)
         out = kwargs.get("out") if kwargs else None
         if out is not None:
-            for tensor in _tensors(out):
+            for tensor in tensors_in(out):
                 self._derive(name, tensor, True, incoming)
 
     def _derive(self, name: str, tensor: Any, inplace: bool, incoming: Mark | None) -> None:
@@ -693,7 +693,7 @@ class Tracer(TorchFunctionMode):
                 finally:
                     tracer.pretending -= 1
                 with quiet():
-                    for tensor in _tensors(result):
+                    for tensor in tensors_in(result):
                         mark = tracer.mark(tensor)
                         if mark is not None:
                             tracer.put(tensor, tracer.derived("checkpoint", mark, requires_grad(tensor)))
@@ -703,7 +703,7 @@ class Tracer(TorchFunctionMode):
             if incoming is not None:
                 foreign = cls.__module__.partition(".")[0] == "torch"
                 with quiet():
-                    for tensor in _tensors(result):
+                    for tensor in tensors_in(result):
                         mark = tracer.derived("apply", incoming, requires_grad(tensor))
                         tracer.put(tensor, mark if foreign else tracer._passing("custom", cls.__name__, mark))
             return result
@@ -799,15 +799,16 @@ def _outer() -> FrameType:
     return sys._getframe(2)
 
 
-def _tensors(value: Any, depth: int = 3) -> Iterator[Any]:
+def tensors_in(value: Any, depth: int = 3) -> Iterator[Any]:
+    """The tensors in nested lists, tuples and dictionaries."""
     if isinstance(value, torch.Tensor):
         yield value
     elif depth and isinstance(value, (list, tuple)):
         for element in value:
-            yield from _tensors(element, depth - 1)
+            yield from tensors_in(element, depth - 1)
     elif depth and isinstance(value, dict):
         for element in value.values():
-            yield from _tensors(element, depth - 1)
+            yield from tensors_in(element, depth - 1)
 
 
 def leaves_of(trace: Trace, mask: int) -> Iterator[Any]:

@@ -84,7 +84,12 @@ class Session:
         recorder = self.recorder
         recorder.install()
         hooks = Hooks(
-            recorder.hear_reached, recorder.hear_flag, recorder.hear_value, recorder.hear_number, recorder.hear_legacy
+            recorder.hear_reached,
+            recorder.hear_flag,
+            recorder.hear_value,
+            recorder.hear_number,
+            recorder.hear_legacy,
+            recorder.hear_iterated,
         )
         asked: dict[str, list[Asked]] = {}
         for each in self.job.claims:

@@ -131,7 +131,165 @@ def flag_without_effect(asked: Asked, run: Run) -> Verdict:
     return run.refuted("The parameters have the value that is meant all the same")
 
 
+def exhausted(asked: Asked, run: Run) -> Verdict:
+    """``exhausted``: an iterator is gone over that has nothing left."""
+    facts = run.recorder.sequence.facts[asked.number]
+    if facts["iterated nothing"]:
+        return run.confirmed(
+            "What is gone over here is empty",
+            Evidence(f"{facts['iterated nothing']} of {facts['iterated nothing'] + facts['iterated']} times", asked.claim.site),
+        )
+    if not run.recorder.reached[asked.number]:
+        return run.unreached()
+    if facts["iterated"]:
+        return run.refuted("What is gone over here has elements each time")
+    return run.inconclusive("The line ran, but no iterator was seen there")
+
+
+def frozen_with_another(asked: Asked, run: Run) -> Verdict:
+    """``frozen-with-another``: the line freezes a parameter that goes by the subject's name as well."""
+    if not run.recorder.reached[asked.number]:
+        return run.unreached()
+    frozen = list(run.recorder.freezings[asked.number].frozen.values())
+    shared = [tensor for tensor in frozen if run.is_meant(tensor, asked.claim.subjects)]
+    if shared:
+        names = run.names[id(shared[0])]
+        return run.confirmed(
+            "The line freezes a parameter that another layer uses too",
+            Evidence("one tensor goes by the names " + ", ".join(f"`{name}`" for name in names[:MOST_NAMES]), asked.claim.site),
+        )
+    return run.refuted(
+        "Nothing that is frozen here belongs to another layer", *([run.tell(frozen, "frozen")] if frozen else [])
+    )
+
+
+MOST_NAMES = 4
+
+
+def made_anew(asked: Asked, run: Run) -> Verdict:
+    """``made-anew``: each call makes a layer with new weights."""
+    recorder = run.recorder
+    if not recorder.reached[asked.number]:
+        return run.unreached()
+    made = [module for module in recorder.made[asked.number].values() if any(True for _ in module.parameters(recurse=False))]
+    if len(made) > 1 and recorder.reached[asked.number] > 1:
+        held = recorder.held()
+        inside = sum(any(id(parameter) in held for parameter in module.parameters()) for module in made)
+        return run.confirmed(
+            "Each call makes a layer with new weights",
+            Evidence(f"{len(made)} layers made in {run.steps()}, {inside} of them in an optimizer", asked.claim.site),
+        )
+    if recorder.reached[asked.number] < 2:
+        return run.inconclusive("The line ran only once")
+    return run.refuted(f"The line ran {recorder.reached[asked.number]} times and made {len(made)} layers")
+
+
+def not_registered(asked: Asked, run: Run) -> Verdict:
+    """``not-registered``: what the line keeps in an attribute is not among the parameters of the module."""
+    recorder = run.recorder
+    if not recorder.reached[asked.number]:
+        return run.unreached()
+    outside: list[Any] = []
+    inside: list[Any] = []
+    for flag in recorder.flags[asked.number]:
+        if not isinstance(flag.receiver, nn.Module):
+            continue
+        registered = {id(parameter) for parameter in flag.receiver.parameters()}
+        for subject in asked.claim.subjects:
+            for tensor in _kept(getattr(flag.receiver, subject.rpartition(".")[2], None), 3):
+                (inside if id(tensor) in registered else outside).append(tensor)
+    if outside:
+        used = [tensor for tensor in outside if tensor.is_leaf and run.mask([tensor]) & recorder.got]
+        more = [run.tell(used, "gradient comes, and nothing that is built from `parameters()` applies it")] if used else []
+        return run.confirmed(
+            "What is kept here is not among the parameters of the module",
+            Evidence(f"{len(outside)} tensors that require gradient, {len(inside)} of them registered", asked.claim.site)
+            if not inside
+            else Evidence(f"{len(outside)} of {len(outside) + len(inside)} tensors are not registered", asked.claim.site),
+            *more,
+        )
+    if inside:
+        return run.refuted("All that is kept here is among the parameters of the module", run.tell(inside, "registered"))
+    return run.refuted("The line ran and kept nothing that requires gradient")
+
+
+def _kept(value: Any, depth: int) -> list[Any]:
+    """The tensors that require gradient in a value, in layers, containers and plain objects."""
+    if isinstance(value, torch.Tensor):
+        return [value] if value.requires_grad else []
+    if isinstance(value, nn.Module):
+        return [parameter for parameter in value.parameters() if parameter.requires_grad]
+    if not depth:
+        return []
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [tensor for element in value for tensor in _kept(element, depth - 1)]
+    return (
+        [tensor for element in vars(value).values() for tensor in _kept(element, depth - 1)]
+        if hasattr(value, "__dict__")
+        else []
+    )
+
+
+WRAPPERS = ("DistributedDataParallel", "FullyShardedDataParallel", "OptimizedModule")
+
+
+def toggled_after_wrap(asked: Asked, run: Run) -> Verdict:
+    """``toggled-after-wrap``: a wrapper has the parameters that are frozen or unfrozen here."""
+    recorder = run.recorder
+    if not recorder.reached[asked.number]:
+        return run.unreached()
+    freezing = recorder.freezings[asked.number]
+    toggled = [*freezing.frozen.values(), *freezing.unfrozen.values()]
+    wrappers = [module for module in recorder.modules.values() if type(module).__name__ in WRAPPERS]
+    for wrapper in wrappers:
+        wrapped = {id(parameter) for parameter in wrapper.parameters()}
+        inside = [tensor for tensor in toggled if id(tensor) in wrapped]
+        if inside:
+            return run.confirmed(
+                "What changes here is held by a wrapper already",
+                run.tell(inside, f"in a `{type(wrapper).__name__}` when `requires_grad` was changed"),
+            )
+    if not wrappers:
+        return run.inconclusive(f"No wrapper was made{run.how_it_ended()}")
+    return run.refuted("What changes here is in no wrapper")
+
+
+def unused(asked: Asked, run: Run) -> Verdict:
+    """``unused``: a backward through a wrapped module gives some of its parameters no gradient."""
+    recorder = run.recorder
+    if run.ending.kind == "error" and "finished reduction" in run.ending.text:
+        return run.confirmed("The wrapper waits for gradients that never come", Evidence(run.ending.text))
+    if not recorder.reached[asked.number]:
+        return run.unreached()
+    wrapped = [parameter for module in recorder.made[asked.number].values() for parameter in module.parameters()]
+    every = run.mask(parameter for parameter in wrapped if parameter.requires_grad)
+    times = 0
+    lost = 0
+    for group in recorder.backwards.values():
+        for record, count in group.items():
+            if record.got & every:
+                times += count
+                lost |= every & ~record.got
+    never = [parameter for parameter in wrapped if parameter.requires_grad and not run.mask([parameter])]
+    if times and (lost or never):
+        return run.confirmed(
+            "A backward gives some of the wrapped parameters no gradient",
+            run.tell([*run.leaves(lost), *never], f"no gradient in at least one of {times} backward passes"),
+        )
+    if not times:
+        return run.inconclusive(f"No backward went through what is wrapped here{run.how_it_ended()}")
+    return run.refuted(f"Each of {times} backward passes gives every wrapped parameter a gradient")
+
+
 PROBES = {
+    "exhausted": exhausted,
+    "frozen-with-another": frozen_with_another,
+    "made-anew": made_anew,
+    "not-registered": not_registered,
+    "toggled-after-wrap": toggled_after_wrap,
+    "unused": unused,
     "not-in-optimizer": not_in_optimizer,
     "frozen-in-optimizer": frozen_in_optimizer,
     "moves-though-frozen": moves_though_frozen,

@@ -71,11 +71,33 @@ def not_cleared(asked: Asked, run: Run) -> Verdict:
     return run.refuted("Between one step and the next backward the gradients are cleared")
 
 
+def graph_kept(asked: Asked, run: Run) -> Verdict:
+    """``graph-kept``: the graph is kept after backward, and no other backward goes through it."""
+    facts = run.recorder.sequence.facts[asked.number]
+    if not run.recorder.reached[asked.number]:
+        return run.unreached()
+    if not facts["graph kept"]:
+        return run.inconclusive(f"The line ran, but no graph was kept there{run.how_it_ended()}")
+    if facts["graph used again"]:
+        return run.refuted(
+            "A later backward goes through the graph that is kept here",
+            Evidence(f"{facts['graph used again']} of {facts['graph kept']} times", asked.claim.site),
+        )
+    return run.confirmed(
+        "The graph is kept here, and no later backward goes through it",
+        Evidence(f"{facts['graph kept']} graphs kept, none used again", asked.claim.site),
+    )
+
+
 def scheduler_first(asked: Asked, run: Run) -> Verdict:
     """``scheduler-before-optimizer``: the scheduler steps before any optimizer has."""
     steps = run.recorder.steps_at[asked.number]
     if not steps:
         return run.unreached()
+    if not steps[0] and "before `optimizer.step()`" in run.ending.text:  # a program that makes errors of warnings
+        return run.confirmed(
+            "The scheduler steps before the optimizer's first step", Evidence(run.ending.text, asked.claim.site)
+        )
     if not steps[0] and run.recorder.steps:
         return run.confirmed(
             "The scheduler steps before the optimizer's first step",
@@ -150,6 +172,13 @@ PROBES: dict[str, Callable[[Asked, Run], Verdict]] = {
         "The scaler steps with the gradients of this backward, which were not scaled",
         "The gradients of this backward are scaled, or the scaler does not step with them",
     ),
+    "accumulation-not-scaled": counted(
+        "backward adds to fresh gradients",
+        "backward",
+        "This backward adds to gradients that no step has used yet, and the loss is not divided",
+        "The loss is divided, or each step uses the gradients of one backward",
+    ),
+    "graph-kept": graph_kept,
     "scheduler-before-optimizer": scheduler_first,
     "never-stepped": never_stepped,
 }

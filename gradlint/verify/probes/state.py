@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from gradlint.core.verdict import Evidence, Verdict
@@ -11,6 +12,7 @@ from gradlint.verify.instrument import Asked
 from gradlint.verify.names import matches
 from gradlint.verify.probes.run import Run
 from gradlint.verify.recorder import Drift
+from gradlint.verify.tracer import tensors_in
 
 MOST_SHOWN = 4
 
@@ -92,4 +94,79 @@ def _mode_evidence(part: Any, run: Run) -> str:
     return f"`{layer}` ({type(part).__name__}): {times} forward{'s' if times > 1 else ''} in train mode{moved}"
 
 
-PROBES = {"drifts": drifts, "mode-reset": mode_reset}
+def trains_in_eval_mode(asked: Asked, run: Run) -> Verdict:
+    """``trains-in-eval-mode``: what is put into eval mode here is back-propagated through in it."""
+    facts = run.recorder.sequence.facts[asked.number]
+    if not run.recorder.reached[asked.number]:
+        return run.unreached()
+    times = facts["trained in eval mode"]
+    if times:
+        return run.confirmed(
+            "Training goes on in the eval mode that is set here",
+            Evidence(f"{times} backward passes through layers in eval mode", asked.claim.site),
+        )
+    stays = [part for part in run.recorder.evaluated[asked.number].values() if not part.training]
+    if stays and _came_round(run):
+        return run.confirmed(
+            "The next turn of the training loop begins in the eval mode that is set here",
+            Evidence(f"{len(stays)} modules in eval mode when the program ended with {run.ending.text}", asked.claim.site),
+        )
+    if not facts["trained in train mode"]:
+        return run.inconclusive(f"No backward was seen after the line ran{run.how_it_ended()}")
+    return run.refuted("The layers that are put into eval mode here are back in train mode when training goes on")
+
+
+def _came_round(run: Run) -> bool:
+    """Whether the program ended with an error in a function that back-propagates, before its next backward."""
+    place = run.ending.place
+    return place is not None and any(
+        stack and (stack[0].file, stack[0].function) == (place.file, place.function) and place.line < stack[0].line
+        for stack in run.recorder.backwards
+    )
+
+
+def evaluated_in_train_mode(asked: Asked, run: Run) -> Verdict:
+    """``evaluated-in-train-mode``: without gradient, layers that mind the mode run in train mode."""
+    facts = run.recorder.sequence.facts[asked.number]
+    if not run.recorder.reached[asked.number]:
+        return run.unreached()
+    if facts["train mode without gradient"]:
+        return run.confirmed(
+            "Dropout or batch normalisation runs here without gradient and in train mode",
+            Evidence(f"{facts['train mode without gradient']} forwards of such layers", asked.claim.site),
+        )
+    if facts["eval mode without gradient"]:
+        return run.refuted("The layers that mind the mode run in eval mode here")
+    return run.inconclusive("The line ran, but no layer that minds the mode ran without gradient there")
+
+
+def random_in_evaluation(asked: Asked, run: Run) -> Verdict:
+    """``random-in-evaluation``: in eval mode, the same input twice gives two outputs."""
+    recorder = run.recorder
+    if not recorder.reached[asked.number]:
+        return run.unreached()
+    owner = recorder.owners.get(asked.number)
+    if owner is None or id(owner) not in recorder.inputs:
+        return run.inconclusive("The line ran, but the module that it belongs to could not be run again")
+    outputs = []
+    owner.eval()
+    with torch.no_grad():
+        for seed in (0, 1):
+            torch.manual_seed(seed)
+            outputs.append([tensor.detach().clone() for tensor in tensors_in(owner(*recorder.inputs[id(owner)]))])
+    name = type(owner).__name__
+    if any(not torch.equal(first, second) for first, second in zip(*outputs, strict=True)):
+        largest = max(float((a.double() - b.double()).abs().max()) for a, b in zip(*outputs, strict=True) if a.numel())
+        return run.confirmed(
+            f"In eval mode the same input gives `{name}` two outputs", Evidence(f"they differ by up to {largest:.3g}")
+        )
+    return run.refuted(f"In eval mode the same input gives `{name}` the same output twice")
+
+
+PROBES = {
+    "drifts": drifts,
+    "mode-reset": mode_reset,
+    "trains-in-eval-mode": trains_in_eval_mode,
+    "evaluated-in-train-mode": evaluated_in_train_mode,
+    "random-in-evaluation": random_in_evaluation,
+}
