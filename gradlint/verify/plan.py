@@ -80,10 +80,11 @@ class Plan:
     # Programs --------------------------------------------------------------------------------------------------------
 
     def _programs(self) -> Iterator[Program]:
+        imported = {found for file in self._by_location for found in self._imported(file) if found != file}
         for source in self.project.files:
             assert source.tree is not None
             guarded = any(isinstance(node, ast.If) and is_main_guard(node.test) for node in source.tree.body)
-            if not guarded and not _acts(source.tree):
+            if not guarded and not _acts(source.tree, alone=source.location not in imported):
                 continue
             name = source.location.stem.lower()
             rank = 2 * (not any(hint in name for hint in _HINTS)) + (not guarded)
@@ -135,8 +136,11 @@ def _files(found: Iterable[SourceFile | Path | None]) -> Iterator[Path]:
             yield each.location
 
 
-def _acts(tree: ast.Module) -> bool:
-    """Whether a module trains at its top level, or calls something that may: what the project itself defines."""
+def _acts(tree: ast.Module, *, alone: bool) -> bool:
+    """Whether a module trains at its top level, or calls something that may: what the project itself defines.
+
+    Of one that no other file imports (``alone``) any call that is not mere setup counts.
+    """
     own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
     for node in tree.body:
         if isinstance(node, ast.ImportFrom):
@@ -148,7 +152,7 @@ def _acts(tree: ast.Module) -> bool:
                     name = inner.func.attr if isinstance(inner.func, ast.Attribute) else getattr(inner.func, "id", "")
                     if name in _TRAINING:
                         return True
-                    if name in own and name not in _SETUP and not isinstance(node, ast.Assign):
+                    if name not in _SETUP and (name in own or alone) and not isinstance(node, ast.Assign):
                         return True
     return False
 
