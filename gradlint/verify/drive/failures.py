@@ -70,17 +70,17 @@ class Failure:
         return [int(text) for text in re.findall(r"(?<![\w.])\d+(?![\w.]*\w)|(?<=\[)\d+|(?<=x)\d+|\d+(?=x)", self.message)]
 
 
+# Frames that say nothing: ours, and those through which torch hands its functions on
+_OURS = re.compile(r"[\\/]gradlint[\\/]verify[\\/]|[\\/]torch[\\/](overrides|utils[\\/]_device)\.py$|^<drive>$")
+
+
 def from_exception(stage: str, error: BaseException) -> Failure:
     """Read an exception with its traceback."""
     frames: list[Frame] = []
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
-        if (
-            code.co_filename != __file__
-            and "/gradlint/verify/" not in code.co_filename.replace("\\", "/")
-            and code.co_filename != "<drive>"
-        ):
+        if not _OURS.search(code.co_filename):
             frames.append(
                 Frame(
                     code.co_filename,
@@ -97,7 +97,7 @@ def from_exception(stage: str, error: BaseException) -> Failure:
     except Exception:
         message = ""
     clashes: list[Clash] = []
-    for frame in reversed(frames[-3:]):
+    for frame in reversed(frames[-5:]):
         clashes.extend(_clashes(frame))
     return Failure(stage, type(error).__name__, message, tuple(frames), tuple(clashes), error)
 

@@ -6,6 +6,7 @@ import ast
 import collections.abc
 import enum
 import inspect
+import os
 import re
 import types
 import typing
@@ -30,6 +31,7 @@ _W = str(WIDTH)
 
 # Names of constructor parameters, the first pattern that matches whole wins. Values are expressions, the likeliest first.
 _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (r"(spatial|n|num|space|conv|no|image|input|data)_?dims?|ndims?|dimensions?|dimensionality|rank", ("2", "3", "1")),
     (
         r"(num|n|nb)_?(attention_|attn_|kv_|query_)?heads?|heads?|nheads?|nhead|(attn|attention)_heads|.*_num_heads",
         ("4", "1", "8"),
@@ -89,10 +91,6 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("0.5", "1.0", "2"),
     ),
     (
-        r"(use|is|with|has|do|add|apply|return|enable|learn|should|no|share|include|concat|norm|normalize|output)_.*|bias|.*_bias|affine|bidirectional|causal|residual|inplace|training|train|pretrained|verbose|.*_first|debug|shortcut|last|first|bn|use.*|flag|trainable|freeze|cls_token|downsampling|upsampling|upsample|downsample|transpose|relu|skip",
-        ("False", "True"),
-    ),
-    (
         r"act(ivation)?(_?(fn|func(tion)?|layer|cls|type|class|name|mode))?|nonlinear(ity)?|non_linearity|hidden_act|.*_activation|.*_act(_layer|_fn)?",
         ("nn.ReLU", "nn.ReLU()", "'relu'", "torch.nn.functional.relu", "'gelu'"),
     ),
@@ -105,6 +103,10 @@ _NAMES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (r"linear(_layer|_cls)?|.*linear_layer", ("nn.Linear",)),
     (r"pool(ing)?(_?(type|mode|layer))?", ("'avg'", "'max'", "'mean'", "nn.AvgPool2d")),
     (r"downsample(_layer)?|shortcut(_layer)?", ("None", "False")),
+    (
+        r"(use|is|with|has|do|add|apply|return|enable|learn|should|no|share|include|concat|norm|normalize|output)_.*|bias|.*_bias|affine|bidirectional|causal|residual|inplace|training|train|pretrained|verbose|.*_first|debug|shortcut|last|first|bn|use.*|flag|trainable|freeze|cls_token|downsampling|upsampling|upsample|downsample|transpose|relu|skip",
+        ("False", "True"),
+    ),
     (r"device|dev|.*_device", ("torch.device('cpu')", "'cpu'")),
     (r"dtype|.*_dtype", ("torch.float32",)),
     (
@@ -129,7 +131,7 @@ _COMPILED = tuple((re.compile(pattern, re.IGNORECASE), values) for pattern, valu
 _MODULE = re.compile(
     r"(.*_)?(model|module|net|network|backbone|encoder|decoder|layer|fn|func|base|base_model|student|teacher|generator|discriminator|block|embed(der|ding)?"
     r"|attn|attention|mlp|ffn?|feed_?forward|head|trunk|body|stem|branch|wrapped|inner|actor|critic|policy|projector|predictor|features|transformer|"
-    r"online|target|submodule|unet|vae|classifier|main|submodel|blk|denoise_fn|core|backend|feature_extractor|(en|de)coder_layer|lm|op|g|f)(_?(net|model|module))?",
+    r"online|target|submodule|unet|vae|classifier|main|submodel|blk|mod|m|denoise_fn|core|backend|feature_extractor|(en|de)coder_layer|lm|op|g|f)(_?(net|model|module))?",
     re.IGNORECASE,
 )
 _CONFIG = re.compile(
@@ -232,6 +234,7 @@ class Guesser:
         found: list[Spec] = [Source(repr(choice)) for choice in choices(function, name)]
         plain = name.strip("_")
         if _CONFIG.fullmatch(plain):
+            found += self._configurations(function, home)
             found.append(Group("types.SimpleNamespace", ()))
             found.append(Group("dict", ()))
         pool = next((values for pattern, values in _COMPILED if pattern.fullmatch(plain)), ())
@@ -245,6 +248,20 @@ class Guesser:
             if plain in {"fn", "func", "function", "f"} or plain.endswith(("_fn", "_func")):
                 found = [Source("torch.nn.functional.relu"), *found]
         return found
+
+    def _configurations(self, function: Any, home: types.ModuleType | None) -> list[Spec]:
+        """Instances of the configuration classes that a file knows, those named like the class at hand first."""
+        if home is None:
+            return []
+        owner = getattr(function, "__qualname__", "").split(".")[0]
+        known = [
+            value
+            for value in dict.fromkeys(item for item in vars(home).values() if isinstance(item, type))
+            if re.search(r"(Config|Configuration|Args|Arguments|Options|Params|Settings|Hparams)$", value.__name__)
+            and not issubclass(value, nn.Module)
+        ]
+        known.sort(key=lambda value: -len(os.path.commonprefix([value.__name__, owner])))
+        return [spec for spec in (self.instance(value) for value in known[:3]) if spec is not None]
 
     def classes_named(self, home: types.ModuleType | None, pattern: str) -> list[type[nn.Module]]:
         """Module classes of a file whose name matches."""

@@ -90,13 +90,18 @@ def parameters_of(module: nn.Module) -> list[inspect.Parameter]:
 
 def argument(module: nn.Module, parameter: inspect.Parameter, guesser: Guesser, *, first: bool) -> list[Candidate]:
     """Candidates for one argument of forward, the likeliest first."""
+    return _ranked(module, parameter, guesser, first=first)[0]
+
+
+def _ranked(module: nn.Module, parameter: inspect.Parameter, guesser: Guesser, *, first: bool) -> tuple[list[Candidate], int]:
+    """The same, and how many of them something speaks for."""
     annotation = annotations_of(type(module).forward).get(parameter.name, inspect.Parameter.empty)
     typed = _by_annotation(annotation, parameter.name, module, guesser, first)
     if typed is not None:
-        return list(dict.fromkeys(typed))
+        return list(dict.fromkeys(typed)), len(typed)
     found: list[Candidate] = []
     name = parameter.name
-    known = for_parameter(module, name)
+    known = for_parameter(module, name, first=first)
     width = width_of(module)
     own_first = by_layer(module) if first else None
     if _LISTS.fullmatch(name) and not known:
@@ -106,10 +111,33 @@ def argument(module: nn.Module, parameter: inspect.Parameter, guesser: Guesser, 
     found += _by_name(name, module, width, first)
     if first:
         found += [] if own_first is None else [own_first]
+        found = _images(module, found)
+        backed = len(dict.fromkeys(found))
         found += _usual(module, width)
     else:
+        backed = len(dict.fromkeys(found)) + 1
         found += [SAME, *layouts(2, width), *layouts(3, width), Source("None")]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)), backed
+
+
+def _images(module: nn.Module, found: list[Candidate]) -> list[Candidate]:
+    """Images in the sizes that the module names, then in the usual ones, right behind the first guess if that is an image."""
+    match found[:1]:
+        case [Tensor((batch, channels, high, wide), kind)] if channels in {1, 3} and high == wide:
+            sizes = dict.fromkeys([*_named_sizes(module), (64, 64), (224, 224), (32, 32), (256, 256), (28, 28)])
+            return [*(Tensor((batch, channels, *size), kind) for size in sizes), *found]
+        case _:
+            return found
+
+
+def _named_sizes(module: nn.Module) -> Iterator[tuple[int, int]]:
+    for part in itertools.islice(module.modules(), 12):
+        for name in ("img_size", "image_size", "input_size", "input_resolution"):
+            value = getattr(part, name, None)
+            if isinstance(value, int) and not isinstance(value, bool) and 4 <= value <= 1024:
+                yield value, value
+            elif isinstance(value, tuple | list) and len(value) >= 2 and all(isinstance(item, int) for item in value[-2:]):
+                yield value[-2], value[-1]
 
 
 def _by_name(name: str, module: nn.Module, width: int, first: bool) -> list[Candidate]:
@@ -223,7 +251,7 @@ def _by_annotation(annotation: Any, name: str, module: nn.Module, guesser: Guess
     width = width_of(module)
     if origin in {typing.Union, types.UnionType}:
         kinds = [kind for kind in arguments if kind is not type(None)]
-        if torch.Tensor in kinds:
+        if any(kind is torch.Tensor or getattr(kind, "__name__", "") == "FloatTensor" for kind in kinds):
             return None
         found = [item for kind in kinds for item in _by_annotation(kind, name, module, guesser, first) or []]
         return [*found, Source("None")] if type(None) in arguments else found or None
@@ -235,6 +263,18 @@ def _by_annotation(annotation: Any, name: str, module: nn.Module, guesser: Guess
         return [Source("0.5"), Source("1.0")]
     if annotation is str:
         return [Source("''")]
+    match getattr(annotation, "__name__", ""):
+        case "LongTensor" | "IntTensor":
+            high = _embedding_size(module) or 10
+            return [Tensor((BATCH, LENGTH), "long", high), Tensor((BATCH,), "long", high)]
+        case "BoolTensor":
+            return [Tensor((BATCH, LENGTH), "bool"), Tensor((LENGTH, LENGTH), "bool")]
+        case "FloatTensor" | "HalfTensor" | "DoubleTensor":
+            return None
+    if annotation is torch.device:
+        return [Source("torch.device('cpu')")]
+    if annotation is torch.dtype:
+        return [Source("torch.float32")]
     if origin is typing.Literal:
         return [Source(repr(value)) for value in arguments]
     if annotation is torch.Size or origin is tuple and arguments and all(kind in {int, Ellipsis} for kind in arguments):
@@ -282,12 +322,14 @@ def _bases(module: nn.Module) -> list[Spec]:
 def guesses(module: nn.Module, guesser: Guesser) -> Iterator[tuple[float, Inputs]]:
     """Whole sets of arguments for forward's required parameters with a price, lower for the likelier."""
     columns: list[tuple[str, list[Candidate]]] = []
+    backed: list[int] = []
     kinds = inspect.Parameter
     for parameter in parameters_of(module):
         if parameter.kind is kinds.VAR_POSITIONAL:
             if not columns:
-                first = argument(module, parameter.replace(name="x", kind=kinds.POSITIONAL_ONLY), guesser, first=True)
+                first, sure = _ranked(module, parameter.replace(name="x", kind=kinds.POSITIONAL_ONLY), guesser, first=True)
                 columns.append(("*0", first))
+                backed.append(sure)
             continue
         if parameter.kind is kinds.VAR_KEYWORD:
             continue
@@ -298,7 +340,8 @@ def guesses(module: nn.Module, guesser: Guesser) -> Iterator[tuple[float, Inputs
         ):
             if isinstance(parameter.default, bool | int | float | str):
                 continue
-        found = argument(module, parameter, guesser, first=not columns)
+        found, sure = _ranked(module, parameter, guesser, first=not columns)
+        backed.append(sure)
         name = f"*{parameter.name}" if parameter.kind is not kinds.KEYWORD_ONLY else parameter.name
         columns.append((name, found or [Source("None")]))
     seen: set[Inputs] = set()
@@ -315,7 +358,8 @@ def guesses(module: nn.Module, guesser: Guesser) -> Iterator[tuple[float, Inputs
         inputs = tuple(row)
         if inputs not in seen:
             seen.add(inputs)
-            yield sum(choice) * 0.35, inputs
+            unbacked = sum(0 < sure <= pick for sure, pick in zip(backed, choice, strict=True))
+            yield 0.35 * sum(choice) + 0.8 * unbacked, inputs
 
 
 def _leaves(spec: Spec) -> Iterator[Spec]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gradlint.verify.drive.guesses import BATCH, LENGTH, SIDE, WIDTH
-from gradlint.verify.drive.reading import Shape, first_use, shapes
+from gradlint.verify.drive.reading import Shape, documented, first_use, shapes
 from gradlint.verify.drive.values import Group, Spec, Tensor
 
 __all__ = ["by_layer", "channels_of", "for_parameter", "from_shape", "layouts", "width_of"]
@@ -85,7 +86,7 @@ def _of_children(module: nn.Module, depth: int) -> Spec | None:
     return None
 
 
-def for_parameter(module: nn.Module, parameter: str, depth: int = 0) -> list[Spec]:
+def for_parameter(module: nn.Module, parameter: str, depth: int = 0, *, first: bool = False) -> list[Spec]:
     """Guesses for one argument of forward from what forward does with it, the likeliest first; empty where nothing is known."""
     if depth > 6:
         return []
@@ -94,6 +95,9 @@ def for_parameter(module: nn.Module, parameter: str, depth: int = 0) -> list[Spe
     width = width_of(module)
     for shape in shapes(forward, parameter):
         found.extend(from_shape(shape, width))
+    if not found:
+        for shape in itertools.islice(documented(type(module), parameter, first=first), 2):
+            found.extend(item for item in from_shape(shape, width) if len(item.shape) <= 5)
     use = first_use(forward, parameter)
     if use is not None:
         try:
@@ -268,6 +272,13 @@ def from_shape(shape: Shape, width: int) -> Iterator[Tensor]:
     """Tensors for dimensions with these names."""
     names = [name.lower().strip("_") for name in shape.names]
     rank = len(names)
+    fixed = {index: int(name) for index, name in enumerate(names) if name.isdigit()}
+    if fixed:
+        for guess in itertools.islice(
+            from_shape(Shape(tuple("" if name.isdigit() else name for name in shape.names)), width), 2
+        ):
+            yield Tensor(tuple(fixed.get(index, size) for index, size in enumerate(guess.shape)))
+        return
     if not any(name in _CHANNELS | _SIDES for name in names) or len([name for name in names if name]) < rank - 1:
         yield from layouts(rank, width)
         return

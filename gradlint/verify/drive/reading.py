@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Shape", "choices", "first_use", "mentions", "parsed", "path_to_line", "shapes", "tree_of"]
+__all__ = ["Shape", "choices", "documented", "first_use", "mentions", "parsed", "path_to_line", "shapes", "spelled", "tree_of"]
 
 
 @functools.lru_cache(maxsize=512)
@@ -116,6 +116,38 @@ def shapes(function: Callable[..., Any], parameter: str) -> Iterator[Shape]:
             ):
                 weaker.append(Shape(("",) * rank))
     yield from weaker
+
+
+_SPELLED = re.compile(
+    r"\b([A-Z](?:[a-z]\w*)?(?:\s?x\s?[A-Z0-9][a-z0-9]*){1,5})\b|[\[(]((?:\*|[A-Za-z][\w]*|[1-9]\d?)(?:\s*,\s*(?:\*|[A-Za-z]\w*|[1-9]\d?|[A-Za-z1-9][^,()\[\]]{0,12})){1,5})[\])]"
+)
+
+
+def spelled(text: str) -> Iterator[Shape]:
+    """Shapes that a text spells out: ``BxCxHxW``, ``(B, C, H, W)``."""
+    for found in _SPELLED.finditer(text):
+        names = re.split(r"\s?x\s?", found[1]) if found[1] else [part.strip() for part in found[2].split(",")]
+        if all(name.isdigit() for name in names):
+            continue
+        yield Shape(tuple("" if name == "*" else name for name in names))
+
+
+def documented(owner: Any, parameter: str, *, first: bool) -> Iterator[Shape]:
+    """Shapes that docstrings give for a parameter of forward: beside its name, or as the input under ``Shape``."""
+    for text in (inspect.getdoc(getattr(owner, "forward", None)) or "", inspect.getdoc(owner) or ""):
+        lines = text.splitlines()
+        for index, line in enumerate(lines):
+            if re.match(rf"\s*[-*]?\s*(:param\s+)?`*{re.escape(parameter)}`*\s*(\(|:)", line) or (
+                first and re.match(r"\s*[-*]?\s*Inputs?\s*(\w+)?:", line)
+            ):
+                block = " ".join(
+                    [
+                        re.sub(r"^\s*[-*]?\s*(:param\s+)?`*\w+`*\s*(\([^)]*[Tt]ensor[^)]*\))?", "", line),
+                        *lines[index + 1 : index + 3],
+                    ]
+                )
+                yield from spelled(block.replace("\\text", "").replace("{", "").replace("}", ""))
+                break
 
 
 def _permuted(order: list[Any]) -> Shape:

@@ -6,6 +6,7 @@ shot in the dark. The search tries cheap ones first, so the order of repairs doe
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +17,8 @@ from torch import nn
 
 from gradlint.verify.drive.failures import Clash, Failure
 from gradlint.verify.drive.guesses import BATCH, LENGTH, SIDE, WIDTH
-from gradlint.verify.drive.layers import layouts, width_of
+from gradlint.verify.drive.layers import from_shape, layouts, width_of
+from gradlint.verify.drive.reading import spelled
 from gradlint.verify.drive.state import State, map_leaves
 from gradlint.verify.drive.values import Group, Source, Spec, Tensor, is_int, leaves
 
@@ -42,6 +44,10 @@ class Options(Protocol):
 
     def argument_names(self) -> Sequence[str]:
         """The constructor's parameters."""
+        ...
+
+    def defaults(self, kind: str) -> Mapping[str, Any]:
+        """The defaults of a constructor's parameters: of the class that an expression names, of the class at hand for ``""``."""
         ...
 
     def input_names(self) -> Sequence[str]:
@@ -79,7 +85,7 @@ def _missing(state: State, failure: Failure, options: Options) -> Priced:
         if candidates and changed.argument(name) is None:
             changed = changed.with_argument(name, candidates[0])
     if changed != state:
-        yield 0.5, changed
+        yield 0.05, changed
 
 
 def _unexpected(state: State, failure: Failure, options: Options) -> Priced:
@@ -133,7 +139,7 @@ def _extended(state: State, kind: str, name: str, options: Options) -> Priced:
         for key, spec in state.arguments:
             changed = _extend(spec, kind, name, value)
             if changed != spec:
-                yield 0.3 + 0.5 * rank, state.with_argument(key.lstrip("*"), changed)
+                yield 0.02 + 0.7 * rank, state.with_argument(key.lstrip("*"), changed)
 
 
 def _extend(spec: Spec, kind: str, name: str, value: Spec) -> Spec:
@@ -235,26 +241,27 @@ def _alternatives(state: State, failure: Failure, options: Options) -> Priced:
 
 
 def _alternative_attributes(state: State, failure: Failure, options: Options) -> Priced:
-    """Other values for the attributes of a made-up configuration that the failing expressions name."""
+    """Other values for the attributes of a configuration that the failing expressions name."""
     for distance, frame in enumerate(reversed(failure.frames[-3:])):
         for name in frame.names:
             for key, spec in state.arguments:
                 for group in _groups(spec):
-                    if name in group.names:
-                        old = group.items[group.names.index(name)]
-                        for rank, value in enumerate(list(options.of_name(name))[:6]):
-                            if value != old:
-                                items = tuple(
-                                    value if label == name else item
-                                    for label, item in zip(group.names, group.items, strict=True)
-                                )
-                                changed = _swap(spec, group, Group(group.kind, items, group.names))
-                                yield 1.0 + 0.4 * rank + 0.3 * distance, state.with_argument(key.lstrip("*"), changed)
+                    given = dict(zip(group.names, group.items, strict=True)) if group.names or not group.items else {}
+                    if name not in given and (group.kind in _PLAIN or name not in options.defaults(group.kind)):
+                        continue
+                    for rank, value in enumerate(list(options.of_name(name))[:6]):
+                        if value != given.get(name):
+                            merged = given | {name: value}
+                            changed = _swap(spec, group, Group(group.kind, tuple(merged.values()), tuple(merged)))
+                            yield 1.0 + 0.4 * rank + 0.3 * distance, state.with_argument(key.lstrip("*"), changed)
+
+
+_PLAIN = {"list", "tuple", "dict", "types.SimpleNamespace"}
 
 
 def _groups(spec: Spec) -> Iterator[Group]:
     if isinstance(spec, Group):
-        if spec.names:
+        if spec.names or not spec.items:
             yield spec
         for item in spec.items:
             yield from _groups(item)
@@ -413,11 +420,72 @@ def _numbers_in_arguments(state: State, failure: Failure, options: Options) -> P
     """Replace a number that the message names by another that it names."""
     present = set(state.numbers())
     numbers = failure.numbers[:8]
+    if found := re.search(r"\((\d+)\) must match .*?\((\d+)\)", failure.message):
+        for have, want in (found.groups(), found.groups()[::-1]):
+            for key, _ in state.arguments:
+                yield 0.7, state.renumbered(int(have), int(want), frozenset([key.lstrip("*")]))
     for have in dict.fromkeys(numbers):
         if have in present:
             for want in dict.fromkeys(numbers):
                 if want != have and 0 < want <= 4096:
                     yield 1.6, state.renumbered(have, want)
+                    for key, _ in state.arguments:
+                        yield 1.7, state.renumbered(have, want, frozenset([key.lstrip("*")]))
+
+
+_TYPE = re.compile(r"str|int|float|bool|list|tuple|dict|None|NoneType|Tensor|[A-Z]\w+(Config|Model|Module|Layer)?")
+
+
+def _named_choices(state: State, failure: Failure, options: Options) -> Priced:
+    """Try the words that a message offers: ``mode must be one of 'sum', 'mean'``."""
+    message = failure.message[:2000]
+    if failure.kind not in {
+        "ValueError",
+        "KeyError",
+        "AssertionError",
+        "NotImplementedError",
+        "RuntimeError",
+        "AttributeError",
+        "TypeError",
+    }:
+        return
+    if re.search(r"missing \d+ required|unexpected keyword|has no attribute|operand type", message) or not re.search(
+        r"one of|choose|choices|supported|support|valid|should be|must be|available|allowed|expected|options|unknown|either",
+        message,
+        re.IGNORECASE,
+    ):
+        return
+    words = re.findall(r"'([\w.+-]+)'|\"([\w.+-]+)\"", message)
+    offered = [one or other for one, other in words]
+    listed = re.search(r"one of:?\s*[\[({]?([\w.+-]+(?:,? (?:or |and )?[\w.+-]+)*)", message)
+    if listed:
+        offered += [word for word in re.split(r",? or |,? and |, ?", listed[1]) if word]
+    offered = [word for word in dict.fromkeys(offered) if not _TYPE.fullmatch(word)][:12]
+    if not offered:
+        return
+    named = [name for name in options.argument_names() if re.search(rf"\b{re.escape(name)}\b", message)]
+    texts = [key.lstrip("*") for key, spec in state.arguments if isinstance(spec, Source) and spec.text[:1] == "'"]
+    for place, name in enumerate(list(dict.fromkeys([*named, *texts]))[:4]):
+        for rank, word in enumerate(offered):
+            if repr(word) != getattr(state.argument(name), "text", ""):
+                yield 0.7 + 0.4 * place + 0.1 * rank, state.with_argument(name, Source(repr(word)))
+
+
+_OFFLINE = re.compile(
+    r"download|URL|urlopen|https?:|weights from|No such file|not found|checkpoint|Connection|offline|pretrained|cache",
+    re.IGNORECASE,
+)
+
+
+def _offline(state: State, failure: Failure, options: Options) -> Priced:
+    """Do without weights that would have to be fetched."""
+    if not _OFFLINE.search(failure.message) and failure.kind not in {"OSError", "FileNotFoundError", "URLError", "HTTPError"}:
+        return
+    for name in options.argument_names():
+        if re.search(r"pretrain|weights|checkpoint|ckpt|^load|download", name):
+            for rank, value in enumerate(("False", "None")):
+                if state.argument(name) != Source(value):
+                    yield 0.6 + 0.2 * rank, state.with_argument(name, Source(value))
 
 
 def _wider(state: State, failure: Failure, options: Options) -> Priced:
@@ -428,6 +496,62 @@ def _wider(state: State, failure: Failure, options: Options) -> Priced:
         for width in (64, 128, 256):
             if width != WIDTH:
                 yield 1.5 + width / 256, state.renumbered(WIDTH, width)
+
+
+_DEPTH = re.compile(r".*(depth|layers|blocks|num_layers|n_layer|repeats|stages_repeats)s?", re.IGNORECASE)
+_WIDE = re.compile(
+    r".*(dim|dims|width|widths|features|channels|chs|hidden|hidden_size|intermediate_size|planes|d_model|units|size|ffn|inner|embd)",
+    re.IGNORECASE,
+)
+_IMAGE = re.compile(r".*(img|image|input|resolution|patch|window|kernel|vocab|head|grid|pool).*", re.IGNORECASE)
+
+
+_HEADS = re.compile(r"(num|n)_?(attention_|attn_)?heads", re.IGNORECASE)
+
+
+def _smaller(state: State, failure: Failure, options: Options) -> Priced:
+    """For a module that is too large: fewer layers, then narrower ones too, as far as defaults and names tell."""
+    if failure.kind != "TooBig":
+        return
+    for rank, (narrow, fewer_heads) in enumerate(((False, False), (True, False), (True, True))):
+        changed = state
+        for name, value in _shrunk(options.defaults(""), dict(state.arguments), narrow, fewer_heads).items():
+            changed = changed.with_argument(name, Source(repr(value)))
+        for key, spec in state.arguments:
+            if isinstance(spec, Group) and re.fullmatch(r"\w+", spec.kind) and spec.kind not in {"list", "tuple", "dict"}:
+                given = dict(zip(spec.names, spec.items, strict=True))
+                smaller = _shrunk(options.defaults(spec.kind), given, narrow, fewer_heads)
+                if smaller:
+                    merged = given | {name: Source(repr(value)) for name, value in smaller.items()}
+                    changed = changed.with_argument(key.lstrip("*"), Group(spec.kind, tuple(merged.values()), tuple(merged)))
+        if changed != state:
+            yield 0.3 + 0.2 * rank, changed
+
+
+def _shrunk(defaults: Mapping[str, Any], given: Mapping[str, Spec], narrow: bool, fewer_heads: bool) -> dict[str, Any]:
+    """Smaller values for the parameters of a constructor that are given or have a default."""
+    found: dict[str, Any] = {}
+    for name, default in defaults.items():
+        value = is_int(given[name]) if name in given else default
+        if _DEPTH.fullmatch(name):
+            small = _reduced(value, lambda number: min(number, 2))
+        elif narrow and _WIDE.fullmatch(name) and not _IMAGE.fullmatch(name):
+            small = _reduced(value, lambda number: max(number // 8, 8) if number >= 128 else number)
+        elif fewer_heads and _HEADS.fullmatch(name):
+            small = _reduced(value, lambda number: max(number // 8, 1))
+        else:
+            continue
+        if small is not None and small != value:
+            found[name] = small
+    return found
+
+
+def _reduced(value: Any, smaller: Callable[[int], int]) -> Any:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return smaller(value)
+    if isinstance(value, tuple | list) and value and all(isinstance(item, int) for item in value):
+        return type(value)(smaller(item) for item in value)
+    return None
 
 
 _CONSTRUCT: tuple[Callable[[State, Failure, Options], Priced], ...] = (
@@ -442,6 +566,9 @@ _CONSTRUCT: tuple[Callable[[State, Failure, Options], Priced], ...] = (
     _alternative_attributes,
     _numbers_in_arguments,
     _wider,
+    _smaller,
+    _named_choices,
+    _offline,
 )
 
 
@@ -450,9 +577,12 @@ _CONSTRUCT: tuple[Callable[[State, Failure, Options], Priced], ...] = (
 
 def _arguments_behind_forward(state: State, failure: Failure, options: Options) -> Priced:
     """Repairs of the constructor's arguments for a forward that fails; dearer, since the module has to be built again."""
-    for repair in (_configuration, _conditions, _division, _numbers_in_arguments):
+    for repair in (_configuration, _conditions, _collections, _division, _numbers_in_arguments, _smaller, _named_choices):
         for price, changed in repair(state, failure, options):
-            yield price + 1.5, changed
+            yield price + 0.8, changed
+    if "None" in failure.message or "not callable" in failure.message:
+        for price, changed in _optional(state, failure, options):
+            yield price + 0.3, changed
     for price, changed in _alternatives(state, failure, options):
         yield price + 3.0, changed
     for price, changed in _alternative_attributes(state, failure, options):
@@ -506,7 +636,7 @@ _LONG = re.compile(
     re.IGNORECASE,
 )
 _FLOAT = re.compile(
-    r"not implemented for '(Long|Int|Bool)'|found (Long|Int|Bool)|(got|and|but) (Long|Int)\b|\(Long\w*\)|LongTensor\)|Got:? ?Long|be (a )?(floating|float)|can't be cast to the desired output type (Long|Bool)|floating point|input dtype should be either floating|"
+    r"not implemented for '(Long|Int|Bool)'|mixed dtype|share same datatype|found (Long|Int|Bool)|(got|and|but) (Long|Int)\b|\(Long\w*\)|LongTensor\)|Got:? ?Long|be (a )?(floating|float)|can't be cast to the desired output type (Long|Bool)|floating point|input dtype should be either floating|"
     r"have the same dtype, but got|expected m1 and m2|negation|Subtraction.*bool|got torch\.(long|int64|bool)|type torch\.(int64|long|bool)|expected scalar type (Float|Half)|dtype of input|got Long|long int|Only Tensors of floating point",
     re.IGNORECASE,
 )
@@ -620,6 +750,22 @@ def _ranks_wanted(failure: Failure) -> list[int]:
     return list(dict.fromkeys(rank for rank in wanted if 0 <= rank <= 6))
 
 
+def _patterns(state: State, failure: Failure, options: Options, module: nn.Module) -> Priced:
+    """Shapes that a message spells out: ``expected BxCxHxW``, ``must be Nx3x3``, ``expected shape (B, C, H, W)``."""
+    width = width_of(module)
+    for order, shape in enumerate(itertools.islice(spelled(failure.message), 3)):
+        wanted = list(from_shape(shape, width))[:2]
+        yield from _each_tensor(
+            state,
+            failure,
+            lambda leaf: [  # noqa: B023
+                (0.5 + 0.3 * order + 0.3 * index, Tensor(item.shape, leaf.kind, leaf.high))  # noqa: B023
+                for index, item in enumerate(wanted)  # noqa: B023
+                if item.shape != leaf.shape
+            ],
+        )
+
+
 def _ranks(state: State, failure: Failure, options: Options, module: nn.Module) -> Priced:
     width = width_of(module)
     for order, rank in enumerate(_ranks_wanted(failure)):
@@ -686,6 +832,33 @@ def _sizes(state: State, failure: Failure, options: Options, module: nn.Module) 
                 if len(leaf.shape) >= 3
             ],
         )
+    if re.search(r"sizes of tensors must match|must match the size", text):
+        # Strides with and without padding agree for some sides alone
+        sides = (SIDE + 1, 2 * SIDE, 2 * SIDE + 1, 4 * SIDE, 15, 224)
+        yield from _each_tensor(
+            state,
+            failure,
+            lambda leaf: (
+                [(0.6 + 0.15 * step, Tensor(_sided(leaf.shape, side), leaf.kind, leaf.high)) for step, side in enumerate(sides)]
+                if len(leaf.shape) >= 4
+                else []
+            ),
+        )
+    if re.search(r"size|height|width|resolution|shape", text):
+        present = {
+            size for _, spec in state.inputs or () for leaf in leaves(spec) if isinstance(leaf, Tensor) for size in leaf.shape
+        }
+        named = [number for number in dict.fromkeys(failure.numbers) if 4 <= number <= 1024 and number not in present]
+        for price, side in enumerate(named[:4]):
+            yield from _each_tensor(
+                state,
+                failure,
+                lambda leaf: (
+                    [(0.7 + 0.2 * price, Tensor(_sided(leaf.shape, side), leaf.kind, leaf.high))]
+                    if len(leaf.shape) >= 4
+                    else []
+                ),  # noqa: B023
+            )
     if "batch" in text:
         yield from _each_tensor(
             state, failure, lambda leaf: [(1.0, Tensor((1, *leaf.shape[1:]), leaf.kind, leaf.high))] if leaf.shape else []
@@ -788,7 +961,8 @@ def _resized(state: State, failure: Failure, price: float, have: int, want: int)
                 if have and (size * want) % have == 0 and 0 < size * want // have <= 4096 and size > 1:
                     resized = tuple(size * want // have if index == place else old for index, old in enumerate(shape))
                     found.append((price + 0.7, Tensor(resized, leaf.kind, leaf.high)))
-            if len(shape) >= 4 and have > shape[1] and have % shape[1] == 0:
+            flat = re.search(r"mat1|invalid for|elements|normalized_shape|weight of size", failure.message)
+            if flat and len(shape) >= 4 and have > shape[1] and have % shape[1] == 0:
                 for step, side in enumerate((28, 32, 64, 224, 96, 128, 84, 227, 8, 4, 48, 299)):
                     found.append(
                         (price + 0.8 + 0.1 * step, Tensor((*shape[:2], *(side for _ in shape[2:])), leaf.kind, leaf.high))
@@ -907,6 +1081,7 @@ def _other_inputs(state: State, failure: Failure, options: Options, module: nn.M
 _FORWARD: tuple[Callable[[State, Failure, Options, nn.Module], Priced], ...] = (
     _kinds,
     _ranks,
+    _patterns,
     _sizes,
     _dimensions,
     _forms,

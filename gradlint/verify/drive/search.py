@@ -10,10 +10,10 @@ import inspect
 import io
 import itertools
 import logging
-import time
+import math
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,20 +25,21 @@ from gradlint.verify.drive.failures import Failure, from_exception
 from gradlint.verify.drive.guesses import LENGTH, Guesser, required_parameters, signature_of
 from gradlint.verify.drive.inputs import Same, argument, guesses, parameters_of
 from gradlint.verify.drive.layers import width_of
-from gradlint.verify.drive.limits import Limits, OutOfTime, TooBig
+from gradlint.verify.drive.limits import Clock, Limits, OutOfTime, TooBig
 from gradlint.verify.drive.outputs import Gradient, describe_output, float_outputs, gradients_of, projection, tensors_in
 from gradlint.verify.drive.repairs import repairs
 from gradlint.verify.drive.result import Run, Undriven
 from gradlint.verify.drive.state import State, map_leaves
 from gradlint.verify.drive.values import Group, Scope, Source, Spec, Tensor, Unrenderable, leaves, render
 
-__all__ = ["Search", "quiet"]
+__all__ = ["Search", "degenerate_of", "quiet"]
 
 _ELEMENTS = 4_000_000  # of all inputs of one forward
 _PARAMETERS = 100_000_000
 _BUILDS = 160  # attempts at building a module
 _FORWARDS = 400
-_STATES_OF_A_FAILURE = 48  # how many repairs of one failure are followed
+_STATES_OF_A_FAILURE = 40  # how many repairs of one failure are followed
+_REBUILDS_OF_A_FAILURE = 20  # and how many of a failed forward that build the module anew
 
 
 @contextlib.contextmanager
@@ -72,30 +73,36 @@ class Trial:
         return sum(item.state == "missing" for item in self.gradients)
 
     @property
-    def quality(self) -> tuple[bool, bool, int]:
+    def quality(self) -> tuple[bool, bool, int, int]:
         """Higher is better."""
-        return self.carries, not self.degenerate, -self.missing
+        return self.carries, not self.degenerate, -self.missing, -sum(item.state == "zero" for item in self.gradients)
 
 
 class Search:
     """Looks for arguments that take a module class through forward and backward.
 
     ``kind``: the class.  ``scope``: names of the expressions.  ``device``: where it runs.  ``seed``: set before every build and
-    every making of inputs.  ``deadline``: a ``time.monotonic`` value.
+    every making of inputs.  ``clock``: counts the work.  ``deadline``: on that clock.
     """
 
-    def __init__(self, kind: type[nn.Module], scope: Scope, *, device: str, seed: int, deadline: float, depth: int = 0) -> None:
+    def __init__(
+        self, kind: type[nn.Module], scope: Scope, clock: Clock, *, device: str, seed: int, deadline: float, depth: int = 0
+    ) -> None:
         self.kind = kind
         self.scope = scope
+        self.clock = clock
         self.device = device
         self.seed = seed
         self.deadline = deadline
         self.depth = depth
+        self.slice = math.inf  # seconds for one build or forward
+        self.elements = 120_000_000  # of everything that one build makes
+        self.overran = False  # whether an attempt was given up for its size or time
         self.attempts = 0
         self.builds = 0
         self.home = inspect.getmodule(kind)
         self.guesser = Guesser(scope, self._nested)
-        self.furthest: tuple[int, float, Failure | None, State | None] = (0, 0.0, None, None)
+        self.furthest: tuple[int, int, Failure | None, State | None] = (0, 0, None, None)
         self._modules: dict[str, nn.Module | Failure] = {}
         self._guesses: dict[str, list[Spec]] = {}
         self._best: Trial | None = None
@@ -134,6 +141,22 @@ class Search:
                 names += [name for name in list(signature.parameters)[1:] if name not in names]
         return names
 
+    def defaults(self, kind: str) -> Mapping[str, Any]:
+        """The defaults of a constructor's parameters: of the class that an expression names, of the class at hand for ``""``."""
+        functions: list[Any]
+        if kind:
+            value = self.scope.names.get(kind)
+            functions = [value] if callable(value) else []
+        else:
+            functions = list(self._constructors())
+        found: dict[str, Any] = {}
+        for function in functions:
+            signature = signature_of(function)
+            for name, parameter in signature.parameters.items() if signature else ():
+                if parameter.default is not parameter.empty:
+                    found.setdefault(name, parameter.default)
+        return found
+
     def input_names(self) -> Sequence[str]:
         """The parameters of forward."""
         signature = signature_of(self.kind.forward)
@@ -169,9 +192,10 @@ class Search:
         inner = Search(
             kind,
             self.scope,
+            self.clock,
             device=self.device,
             seed=self.seed,
-            deadline=min(self.deadline, time.monotonic() + 2),
+            deadline=min(self.deadline, self.clock.now() + 2),
             depth=self.depth + 1,
         )
         state = inner.construct()
@@ -182,12 +206,22 @@ class Search:
     def construct(self) -> State | None:
         """Only build: the first state whose constructor goes through."""
         try:
-            for state, outcome in self._explore(self.seeds(), forward=False):
+            for state, outcome in self._explore(self.seeds(), goal="construct"):
                 if isinstance(outcome, nn.Module):
                     return state
         except OutOfTime:
             pass
         return None
+
+    def built(self, seeds: Iterable[State], *, builds: int) -> Iterator[tuple[State, nn.Module]]:
+        """The first state whose constructor goes through, with its module; nothing where none does.
+
+        Raises:
+            OutOfTime: the deadline has passed.
+        """
+        for state, outcome in self._explore(seeds, goal="construct", builds=builds):
+            assert isinstance(outcome, nn.Module)
+            yield state, outcome
 
     def seeds(self) -> Iterator[State]:
         """First states: the likeliest guess for each required argument, then one argument after another varied."""
@@ -224,31 +258,36 @@ class Search:
     def build(self, state: State, *, fresh: bool = False) -> nn.Module | Failure:
         """The module of a state, or what went wrong. Built once unless ``fresh``."""
         text = state.building
-        if not fresh and text in self._modules:
-            return self._modules[text]
+        key = f"stir {text}" if state.stirred else text
+        if not fresh and key in self._modules:
+            return self._modules[key]
         self.builds += 1
         outcome: nn.Module | Failure
         try:
-            with Limits(max(self.deadline - time.monotonic(), 0.01)), torch.device(self.device), torch.enable_grad():
+            with torch.device(self.device), torch.enable_grad(), self._limits():
                 torch.manual_seed(self.seed)
                 value = self.scope.value(text)
             if not isinstance(value, nn.Module):
                 outcome = Failure("construct", "TypeError", f"{state.maker} made a {type(value).__name__}, not a module")
-            elif sum(parameter.numel() for parameter in value.parameters() if not is_lazy(parameter)) > _PARAMETERS:
+            elif self.device != "meta" and _size(value) > _PARAMETERS:
                 outcome = Failure("construct", "TooBig", "more parameters than are allowed in a trial")
             else:
                 outcome = value.to(self.device).train()
+                if state.stirred:
+                    _stir(outcome)
         except OutOfTime:
-            raise
+            if self.clock.now() > self.deadline:
+                raise
+            outcome = Failure("construct", "TooBig", "building it takes too long for a trial")
         except TooBig as error:
-            outcome = Failure("construct", "TooBig", f"the module is too large for a trial: {error}")
+            outcome = Failure("construct", "TooBig", f"it is too large for a trial ({error})")
         except (Exception, SystemExit) as error:
             outcome = from_exception("construct", error)
         if not fresh:
             if len(self._modules) > 32:
                 self._modules.clear()
                 gc.collect()
-            self._modules[text] = outcome
+            self._modules[key] = outcome
         return outcome
 
     # --- feeding -----------------------------------------------------------------------------------------------------------
@@ -275,92 +314,127 @@ class Search:
         output = module(*positional, **named)
         return output, projection(float_outputs(output), self.seed), watched
 
-    def attempt(self, module: nn.Module, state: State) -> Trial | Failure:
+    def _limits(self) -> Limits:
+        """For one build or one forward and backward: at most a part of the time that is left for all."""
+        left = max(self.deadline - self.clock.now(), 0.01)
+        seconds = min(max(left / 4, min(left, 1.0)), self.slice)
+        return Limits(self.clock, seconds, total=self.elements, uninitialized=self.device == "meta")
+
+    def fitting(self, seeds: Iterable[State], *, builds: int, forwards: int) -> State | None:
+        """The first state whose forward goes through; no backward, so that it works on the meta device too.
+
+        Raises:
+            OutOfTime: the deadline has passed.
+        """
+        for state, outcome in self._explore(seeds, goal="forward", builds=builds, forwards=forwards):
+            assert isinstance(outcome, Trial)
+            return state
+        return None
+
+    def attempt(self, module: nn.Module, state: State, *, backward: bool = True) -> Trial | Failure:
         """One forward and backward."""
         self.attempts += 1
         stage = "forward"
         trainable = any(parameter.requires_grad for parameter in module.parameters())
         try:
-            with Limits(max(self.deadline - time.monotonic(), 0.01)), torch.enable_grad():
+            with torch.enable_grad(), self._limits():
                 module.zero_grad(set_to_none=True)
                 output, loss, watched = self.loss_of(module, state, trainable)
                 found = float_outputs(output)
                 if not found:
                     return Failure("output", "", f"forward returned no floating-point tensor ({describe_output(output)})")
+                if not backward:
+                    return Trial(state, "", 0.0, (), (), "", True, trainable)
                 stage = "backward"
                 if loss is not None:
                     loss.backward()
         except OutOfTime:
-            raise
+            if self.clock.now() > self.deadline:
+                raise
+            return Failure(stage, "TooBig", "it takes too long for a trial")
         except TooBig as error:
-            return Failure(stage, "TooBig", f"too large for a trial: {error}")
+            return Failure(stage, "TooBig", f"it is too large for a trial ({error})")
         except (Exception, SystemExit) as error:
             return from_exception(stage, error)
         given = gradients_of(module)
         inputs = tuple(
             Gradient(f"input {index}", tensor.numel(), _state_of(tensor.grad)) for index, tensor in enumerate(watched)
         )
-        degenerate = _degenerate(found, loss, given, inputs)
+        degenerate = degenerate_of(found, loss, given, inputs)
         value = float(loss.detach()) if loss is not None else 0.0
         return Trial(state, describe_output(output), value, given, inputs, degenerate, loss is not None, trainable)
 
     # --- the loop ----------------------------------------------------------------------------------------------------------
 
     def _explore(
-        self, seeds: Iterable[State], *, forward: bool, builds: int = _BUILDS, forwards: int = _FORWARDS
+        self, seeds: Iterable[State], *, goal: str, builds: int = _BUILDS, forwards: int = _FORWARDS
     ) -> Iterator[tuple[State, nn.Module | Trial]]:
-        heap: list[tuple[float, int, State, str]] = []
+        heap: list[tuple[float, int, State, str, int]] = []
         order = itertools.count()
         seen: set[State] = set()
 
-        def push(price: float, state: State, signature: str = "") -> None:
+        def push(price: float, state: State, signature: str = "", progress: int = 0) -> None:
             if state not in seen and price < 14:
                 seen.add(state)
-                heapq.heappush(heap, (price, next(order), state, signature))
+                heapq.heappush(heap, (price, next(order), state, signature, progress))
 
         for rank, state in enumerate(seeds):
             push(0.3 * rank, state)
         builds += self.builds
         forwards += self.attempts
         while heap and self.builds < builds and self.attempts < forwards:
-            if time.monotonic() > self.deadline:
+            if self.clock.now() > self.deadline:
                 raise OutOfTime
-            price, _, state, signature = heapq.heappop(heap)
+            price, _, state, signature, progress = heapq.heappop(heap)
             if state.elements() > _ELEMENTS:
                 continue
             module = self.build(state)
+            if isinstance(module, nn.Module) and self.kind is nn.Module:
+                self.kind = type(module)  # a factory: only now it is known what it makes
+                self.home = inspect.getmodule(self.kind)
             if isinstance(module, Failure):
                 failure = module
-            elif not forward:
+            elif goal == "construct":
                 yield state, module
                 return
             elif state.inputs is None:
-                self._note(1, price, None, state)
+                self._note(1, progress, None, state)
                 for extra, inputs in itertools.islice(guesses(module, self.guesser), 90):
-                    push(price + extra, replace(state, inputs=inputs))
+                    push(price + extra, replace(state, inputs=inputs), progress=progress)
                 continue
             else:
-                outcome = self.attempt(module, state)
+                outcome = self.attempt(module, state, backward=goal == "backward")
                 if isinstance(outcome, Trial):
                     yield state, outcome
                     for extra, changed in _livelier(state, outcome):
                         push(price + extra, changed)
                     continue
                 failure = outcome
-            self._note({"construct": 0, "forward": 2, "output": 3, "backward": 4}[failure.stage], price, failure, state)
+            self.overran = self.overran or failure.kind == "TooBig"
+            if self.overran and goal == "forward":
+                return
+            progress += failure.signature != signature
+            self._note({"construct": 0, "forward": 2, "output": 3, "backward": 4}[failure.stage], progress, failure, state)
             stuck = 1.5 if failure.signature == signature else 0.0
             built = module if isinstance(module, nn.Module) else None
-            for step, (extra, changed) in enumerate(
-                itertools.islice(_cheapest(repairs(state, failure, self, built)), _STATES_OF_A_FAILURE)
-            ):
-                push(price + extra + stuck + 0.01 * step, changed, failure.signature)
+            inward = outward = 0
+            for extra, changed in _cheapest(repairs(state, failure, self, built)):
+                if changed.inputs is None and state.inputs is not None:
+                    outward += 1
+                    if outward > _REBUILDS_OF_A_FAILURE:
+                        continue
+                else:
+                    inward += 1
+                    if inward > _STATES_OF_A_FAILURE:
+                        continue
+                push(price + extra + stuck + 0.01 * (inward + outward), changed, failure.signature, progress)
 
-    def _note(self, stage: int, price: float, failure: Failure | None, state: State) -> None:
-        """Remember the attempt that came furthest, the cheapest of those."""
-        best_stage, best_price, _, best_state = self.furthest
-        if best_state is None or stage > best_stage or stage == best_stage and price < best_price:
+    def _note(self, stage: int, progress: int, failure: Failure | None, state: State) -> None:
+        """Remember the attempt that came furthest: by stage, then by how many obstacles lie behind it."""
+        best_stage, best_progress, _, best_state = self.furthest
+        if best_state is None or (stage, progress) > (best_stage, best_progress):
             kept = None if failure is None else replace(failure, frames=(), clashes=(), error=None)
-            self.furthest = (stage, price, kept, state)
+            self.furthest = (stage, progress, kept, state)
 
     def run(self, seeds: Iterable[State], *, builds: int = _BUILDS, forwards: int = _FORWARDS) -> Trial | None:
         """The best trial that the search finds; it stops at the first that nothing is wrong with.
@@ -370,7 +444,7 @@ class Search:
         patience: int | None = None
         best = self._best
         try:
-            for _, outcome in self._explore(seeds, forward=True, builds=builds, forwards=forwards):
+            for _, outcome in self._explore(seeds, goal="backward", builds=builds, forwards=forwards):
                 assert isinstance(outcome, Trial)
                 if best is None or outcome.quality > best.quality:
                     best = outcome
@@ -379,12 +453,21 @@ class Search:
                 patience = 30 if patience is None else patience - 1
                 if patience <= 0:
                     break
-            if best is not None and best.missing and best.carries:
-                best = self._fuller(best)
+            if best is not None and best.carries and any(item.state in {"missing", "zero"} for item in best.gradients):
+                best = self._fuller(self._awake(best))
         except OutOfTime:
             pass
         self._best = best
         return best
+
+    def _awake(self, best: Trial) -> Trial:
+        """The same with closed gates opened, if that brings gradient to more parameters."""
+        if best.state.stirred or not any(item.state == "zero" for item in best.gradients):
+            return best
+        state = replace(best.state, stirred=True)
+        module = self.build(state)
+        outcome = self.attempt(module, state) if isinstance(module, nn.Module) else None
+        return outcome if isinstance(outcome, Trial) and outcome.quality > best.quality else best
 
     def _fuller(self, best: Trial) -> Trial:
         """Give optional arguments as long as that brings gradient to more parameters."""
@@ -415,7 +498,7 @@ class Search:
 
     # --- results -----------------------------------------------------------------------------------------------------------
 
-    def finished(self, trial: Trial, origin: str, began: float) -> Run | Failure:
+    def finished(self, trial: Trial, origin: str) -> Run | Failure:
         """Build and run once more from nothing, as the source says, and report that."""
         state = trial.state
         module = self.build(state, fresh=True)
@@ -428,6 +511,8 @@ class Search:
         notes = []
         if not again.carries:
             notes.append("no output carries gradient")
+        if state.stirred:
+            notes.append("parameters that start at zero were given small random values")
         if not trial.frozen_inputs:
             notes.append("nothing in it trains: gradient was followed to its inputs")
         return Run(
@@ -442,7 +527,7 @@ class Search:
             degenerate=again.degenerate,
             notes=tuple(notes),
             attempts=self.attempts,
-            seconds=time.monotonic() - began,
+            seconds=self.clock.now(),
             _loss=functools.partial(_step, self, module, state, again.frozen_inputs),
             objects={"model": module, "self": module, self.kind.__name__: module},
         )
@@ -455,7 +540,15 @@ class Search:
         lines += ["", f"torch.manual_seed({self.seed})"]
         if self.device != "cpu":
             lines.insert(len(lines) - 1, f"torch.set_default_device({self.device!r})")
-        lines += [f"module = {state.building}", f"module.to({self.device!r}).train()", f"torch.manual_seed({self.seed})"]
+        lines += [f"module = {state.building}", f"module.to({self.device!r}).train()"]
+        if state.stirred:
+            lines += [
+                "with torch.no_grad():",
+                "    for parameter in module.parameters():",
+                "        if parameter.is_floating_point() and not parameter.any():",
+                "            parameter.normal_(std=0.1)",
+            ]
+        lines += [f"torch.manual_seed({self.seed})"]
         given = []
         for (name, spec), text, plain in zip(state.inputs or (), texts, names, strict=True):
             variable = f"input_{plain}"
@@ -468,12 +561,12 @@ class Search:
         lines += [f"loss = projection(float_outputs(output), {self.seed})", "loss.backward()"]
         return "\n".join(lines) + "\n"
 
-    def failed(self, began: float) -> Undriven:
+    def failed(self) -> Undriven:
         """Why nothing was found, from the attempt that came furthest."""
         stage, _, failure, state = self.furthest
-        seconds = time.monotonic() - began
+        seconds = self.clock.now()
         tried = state.shown if state else ""
-        late = " (time was up)" if time.monotonic() > self.deadline else ""
+        late = " (time was up)" if self.clock.now() > self.deadline else ""
         if failure is None:
             return Undriven(f"no attempt got as far as an error message{late}", "construct", self.attempts, seconds, tried)
         word = {0: "construct", 1: "construct", 2: "forward", 3: "forward", 4: "backward"}[stage]
@@ -507,7 +600,7 @@ def _state_of(grad: torch.Tensor | None) -> str:
     return "live" if bool((grad != 0).any()) else "zero"
 
 
-def _degenerate(
+def degenerate_of(
     found: list[torch.Tensor], loss: torch.Tensor | None, given: tuple[Gradient, ...], inputs: tuple[Gradient, ...]
 ) -> str:
     """Why a run shows nothing, empty when it does."""
@@ -530,10 +623,24 @@ def _degenerate(
     return ""
 
 
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if not is_lazy(parameter))
+
+
+def _stir(module: nn.Module) -> None:
+    """Give parameters that start at zero small random values: behind a closed gate every gradient is zero."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.is_floating_point() and not is_lazy(parameter) and not parameter.any():
+                parameter.normal_(std=0.1)
+
+
 def _livelier(state: State, trial: Trial) -> Iterator[tuple[float, State]]:
     """What to change about the inputs of a run that went through and shows nothing."""
     if not trial.degenerate:
         return
+    if not state.stirred:
+        yield 0.1, replace(state, stirred=True)
     for kind, extra in (("unit", 0.5), ("float", 0.7)):
         changed = state
         for name, spec in state.inputs or ():

@@ -18,12 +18,14 @@ class State:
     """``maker``: the expression that is called to build the module, or is the module where ``called`` is false.
 
     ``arguments``: of the call.  ``inputs``: of forward, ``None`` as long as no module was built to look at.
+    ``stirred``: parameters that start at zero get small random values.
     """
 
     maker: str
     arguments: Arguments = ()
     inputs: Inputs | None = None
     called: bool = True
+    stirred: bool = False
 
     @property
     def building(self) -> str:

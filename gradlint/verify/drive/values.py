@@ -45,6 +45,9 @@ class Tensor:
     kind: str = "float"
     high: int = 2
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(size) for size in self.shape))  # sizes may come as numpy's numbers
+
     @property
     def floating(self) -> bool:
         """Whether gradient can flow into it."""
