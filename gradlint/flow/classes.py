@@ -15,14 +15,21 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 class FunctionInfo:
     """A function, method or lambda of the project."""
 
-    __slots__ = ("cls", "file", "is_generator", "name", "node")
+    __slots__ = ("_yields", "cls", "file", "name", "node")
 
     def __init__(self, node: FunctionNode, file: SourceFile, cls: ClassInfo | None = None) -> None:
         self.node = node
         self.file = file
         self.cls = cls
         self.name = "<lambda>" if isinstance(node, ast.Lambda) else node.name
-        self.is_generator = not isinstance(node, ast.Lambda) and _has_yield(node)
+        self._yields: bool | None = None
+
+    @property
+    def is_generator(self) -> bool:
+        """Whether calling it makes a generator; found out when first asked for, since few functions of a file are executed."""
+        if self._yields is None:
+            self._yields = not isinstance(self.node, ast.Lambda) and _has_yield(self.node)
+        return self._yields
 
     @property
     def qualname(self) -> str:

@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Any, NamedTuple
 
-from gradlint.survey.project import FileIndex
+from gradlint.survey.project import FileIndex, Project
 from gradlint.survey.source import SourceFile
+
+SPARE = 300
+"""So many useless results may lie about before they are swept out."""
 
 
 class _Kept(NamedTuple):
@@ -20,9 +23,10 @@ class _Kept(NamedTuple):
 
 
 class Memory:
-    """Results of earlier analyses of one project. ``indexes``: the top-level names of files."""
+    """Results of earlier analyses of one project. ``indexes``: the top-level names of files; ``project``: the last one."""
 
     def __init__(self) -> None:
+        self.project: Project | None = None
         self.indexes: dict[SourceFile, FileIndex] = {}
         self._kept: dict[Hashable, _Kept] = {}
         self._used: set[Hashable] = set()
@@ -52,5 +56,7 @@ class Memory:
 
     def end(self) -> None:
         """Forget what the analysis had no use for. Not called when it was given up: what was found until then is kept."""
+        if len(self._kept) < len(self._used) + SPARE:
+            return
         self._kept = {key: kept for key, kept in self._kept.items() if key in self._used}
         self.indexes = {file: index for file, index in self.indexes.items() if file in self._files}

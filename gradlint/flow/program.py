@@ -78,16 +78,19 @@ class Program:
         self.memory = memory
         self.touched: set[SourceFile] = set()  # the files looked into by what is going on
         self._reached: dict[tuple[str, int], frozenset[SourceFile]] = {}  # … by what is worked out once
-        self.project = Project(files, memory.indexes if memory is not None else None)
+        if memory is None:
+            self.project = Project(files)
+        else:
+            self.project = memory.project = Project(files, memory.indexes, memory.project)
+            memory.begin(self.project.files, (tuple(file.location for file in self.project.files), knowledge, self.roots))
         self.knowledge = knowledge
-        self.uses_accelerator = any(
-            "cuda" in f.text or "mps" in f.text or "xpu" in f.text or "ccelerat" in f.text for f in self.project.files
-        )
+        measures = [self._recalled(("measures", file), partial(_measures, file), file) for file in self.project.files]
+        self.uses_accelerator = any(accelerated for accelerated, _ in measures)
         self._classes: dict[int, ClassInfo] = {}
         self._functions: dict[int, FunctionInfo] = {}
         self._cut_regions: dict[int, tuple[tuple[str, ast.expr], ...]] = {}
         self._spent = 0
-        self._share = SHARE + SHARE_PER_LINE * sum(file.text.count("\n") for file in self.project.files)
+        self._share = SHARE + SHARE_PER_LINE * sum(lines for _, lines in measures)
 
     # -- classes and functions -----------------------------------------------------------------------------------------
 
@@ -417,14 +420,11 @@ class Program:
         judgements: list[Judgement] = []
         problems: list[Problem] = []
         executed: set[ast.AST] = set()
-        if self.memory is not None:
-            places = tuple(file.location for file in self.project.files)
-            self.memory.begin(self.project.files, (places, self.knowledge, self.roots, self.uses_accelerator))
         relevant = self._training_files()
         if not relevant:
             return Analysis((), ())
         for file in relevant:
-            if _is_script(file):
+            if self._recalled(("scripts", file), partial(_is_script, file), file):
                 self._run(lambda run, file=file: _script(run, file), file, judgements, problems, executed, ("script", file))
         for file in relevant:
             for cls, nodes in self._recalled(("entries", file), partial(self._entries, file), file):
@@ -532,6 +532,7 @@ class Program:
         steps = FUNCTION_STEPS if symbolic else SCRIPT_STEPS
         if self._spent > self._share:
             steps = LOOK if symbolic else FUNCTION_STEPS
+        key = (key, self.uses_accelerator)
         kept: _Followed | None = self.memory.recall(key) if self.memory is not None else None
         if kept is not None and (kept.steps == steps or (kept.spent <= steps and not kept.judgement.truncated)):
             followed = kept
@@ -602,6 +603,11 @@ class Program:
 
 
 DEBUG = False
+
+
+def _measures(file: SourceFile) -> tuple[bool, int]:
+    """Whether a file speaks of an accelerator, and how many lines it has."""
+    return any(word in file.text for word in ("cuda", "mps", "xpu", "ccelerat")), file.text.count("\n")
 
 
 def _definitions(body: list[ast.stmt]) -> list[ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef]:

@@ -14,7 +14,10 @@ from gradlint.server.rows import Row
 from gradlint.server.wire import Check, Checked, Home
 
 LONGEST_PAUSE = 0.15
-"""Seconds that typing may pause before an analysis starts, at most: as long as half an analysis takes."""
+"""Seconds for which typing has to pause before an analysis starts, at most: half as long as an analysis takes."""
+
+QUICK = 0.1
+"""An analysis of up to so many seconds is started at once; it costs little to give it up for the next keystroke."""
 
 
 class Project:
@@ -71,7 +74,7 @@ class Project:
         self._deaths = 0
         self._refresh = self._refresh or refresh
         self._reload = self._reload or reload
-        pause = min(LONGEST_PAUSE, self._cost / 2) if typing else 0.0
+        pause = min(LONGEST_PAUSE, self._cost / 2) if typing and self._cost > QUICK else 0.0
         self._due = asyncio.get_running_loop().time() + pause
         if self._number:
             self._analyst.cancel(self._number)

@@ -48,7 +48,7 @@ class Live(Run):
         self._stamps: dict[Path, _Stamp] = {}
         self._read_unsaved: dict[Path, tuple[str, SourceFile]] = {}
         self._words: dict[Path, set[bytes]] = {}
-        self._reached: tuple[frozenset[Path], set[Path]] | None = None  # what imports join to which files; None: find out anew
+        self._reached: tuple[frozenset[Path], list[Path]] | None = None  # what imports join to which files; None: find out anew
         self._known: Knowledge | None = None
         self._memory: Memory | None = None
         self._said: dict[str, tuple[SourceFile, Sequence[Fact], Sequence[Problem], Judgement]] = {}
@@ -93,8 +93,7 @@ class Live(Run):
             self._fresh = True
         wanted = {*paths, *(path for path in self._files if everything and path.is_relative_to(self.cwd))}
         checked = [path for path in sorted(wanted) if self._is_here(path) and not self.excludes(path)]
-        rest = [path for path in sorted({*self._files, *self._unsaved}) if path not in set(checked)]
-        return self.report(Selection(tuple(checked), tuple(rest), ()), use_cache=False)
+        return self.report(Selection(tuple(checked), (*self._files, *self._unsaved), ()), use_cache=False)
 
     def excludes(self, path: Path) -> bool:
         """Whether the settings leave a file out."""
@@ -145,25 +144,24 @@ class Live(Run):
         wanted = frozenset(selection.checked)
         if self._reached is None or self._reached[0] != wanted:
             words = {path: self._words_of(path) for path in (*selection.checked, *selection.context)}
-            self._reached = wanted, reached(words, wanted)
-        sources = {path: self._source(path) for path in sorted(self._reached[1])}
+            self._reached = wanted, sorted(reached(words, wanted))
+        sources = {path: self._source(path) for path in self._reached[1]}
         self.sources = {source.path: source for source in sources.values()}
         return sources
 
     def _source(self, path: Path) -> SourceFile:
         """A file as it counts now, parsed; the same object as long as its text is the same."""
-        name = shown(path, self.cwd)
         text = self._unsaved.get(path)
         if text is None:
             if path not in self._parsed:
-                self._parsed[path] = read(path, name)
+                self._parsed[path] = read(path, shown(path, self.cwd))
             return self._parsed[path]
         kept = self._read_unsaved.get(path)
         if kept is not None and kept[0] == text:
             return kept[1]
         source = self._parsed.get(path)  # an editor opens a file with the text that is on disk
         if source is None or source.notebook is not None or source.problems or source.text != text.removeprefix("\ufeff"):
-            source = from_text(text, path, name)
+            source = from_text(text, path, shown(path, self.cwd))
         self._read_unsaved[path] = text, source
         return source
 

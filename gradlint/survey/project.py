@@ -105,16 +105,29 @@ class Project:
     ``seen``: whether somebody has asked for all files at once since it was last set to false.
     """
 
-    def __init__(self, files: Sequence[SourceFile], indexes: dict[SourceFile, FileIndex] | None = None) -> None:
+    def __init__(
+        self,
+        files: Sequence[SourceFile],
+        indexes: dict[SourceFile, FileIndex] | None = None,
+        previous: Project | None = None,
+    ) -> None:
         self._files = [file for file in files if file.tree is not None]
         self.seen = False
         self._by_location: dict[Path, SourceFile] = {file.location: file for file in self._files}
-        self._folders: set[Path] = {file.location.parent for file in self._files}
-        for folder in list(self._folders):
-            self._folders.update(folder.parents)
         self._indexes: dict[SourceFile, FileIndex] = {} if indexes is None else indexes
         self._resolved: dict[tuple[Path, str], SourceFile | Path | None] = {}
-        self._tops: dict[str, list[Path]] = {}
+        self._folders: set[Path]
+        self._tops: dict[str, list[Path]]
+        if previous is not None and previous._by_location.keys() == self._by_location.keys():
+            self._folders, self._tops = previous._folders, previous._tops
+        else:
+            self._find_folders()
+
+    def _find_folders(self) -> None:
+        self._folders = {file.location.parent for file in self._files}
+        for folder in list(self._folders):
+            self._folders.update(folder.parents)
+        self._tops = {}
         for location in self._by_location:
             parent = location.parent
             if location.name == "__init__.py":
