@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import collections
 import copy
 import math
 import random
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -159,9 +159,15 @@ def _attributes(module: nn.Module) -> Restore:
     attributes = dict(module.__dict__)
     registered = {kind: dict(attributes[kind]) for kind in ("_parameters", "_buffers", "_modules")}
 
+    # Wrappers for compiling and for many devices set themselves up in their first forward, and have to stay set up.
+    wrapper = type(module).__module__.startswith(("torch.distributed", "torch.nn.parallel", "torch._dynamo"))
+
     def restore() -> None:
-        module.__dict__.clear()
-        module.__dict__.update(attributes)
+        if wrapper:
+            module.training = attributes["training"]
+        else:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
         for kind, content in registered.items():
             attributes[kind].clear()
             attributes[kind].update(content)
@@ -204,7 +210,7 @@ def _kept(value: Any) -> Restore:
             return value
 
         return tensor
-    if isinstance(value, collections.abc.MutableMapping):
+    if isinstance(value, MutableMapping):
         entries = [(key, _kept(each)) for key, each in value.items()]
 
         def mapping() -> Any:
@@ -214,7 +220,7 @@ def _kept(value: Any) -> Restore:
             return value
 
         return mapping
-    if isinstance(value, (list, collections.deque)):
+    if isinstance(value, (list, deque)):
         elements = [_kept(each) for each in value]
 
         def sequence() -> Any:
