@@ -238,8 +238,6 @@ def _by_effect(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: 
 
 
 def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
-    if row.get("dropout"):
-        run.watch.dropped(row, args, kwargs, node)
     result = run.flow(_inputs(run, row, args, kwargs))
     if row.get("logits"):
         run.watch.scored(str(row.get("logits")), argument(args, kwargs, 0, "input"), node)

@@ -40,7 +40,7 @@ def execute(run: Run, body: Sequence[ast.stmt]) -> int:
 
 def _expr(run: Run, node: ast.Expr) -> int:
     run.watch.statement(node)
-    run.watch.stood_alone(node.value, expressions.evaluate(run, node.value))
+    expressions.evaluate(run, node.value)
     return FALL
 
 
@@ -295,7 +295,6 @@ def _with_items(run: Run, node: ast.With | ast.AsyncWith, index: int) -> int:
     manager = expressions.evaluate(run, item.context_expr)
     if any(isinstance(r, LibRef) and r.name.startswith("%scope") for r in manager.refs):
         run.regions = before
-    run.watch.used_as_region(item.context_expr, manager)
     outcome: list[int] = []
 
     def body(value: Value) -> None:

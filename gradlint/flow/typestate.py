@@ -755,7 +755,7 @@ EVALUATION = re.compile(
     r"eval|test|valid|\bval|_val|predict|infer|sampl|generat|score|accura|metric|encode_all|embed_all|extract", re.I
 )
 ON_PURPOSE = re.compile(
-    r"\bmc\b|mc_|monte|bayes|uncert|stochastic|dropout|calib|update_bn|recalib|warm|bn_stat|precise|init|sanity|summary|dummy|pseudo",
+    r"(?:\b|_)mc(?:\b|_)|mc_?drop|monte|bayes|uncert|stochastic|dropout|calib|update_bn|recalib|warm|bn_stat|precise|init|sanity|summary|dummy|pseudo",
     re.I,
 )
 

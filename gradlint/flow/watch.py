@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -318,75 +317,7 @@ class Watch:
                     on_module=self._is_module(receiver),
                 )
 
-    def stood_alone(self, node: ast.expr, value: Value) -> None:
-        """What a bare expression gave: a stretch without gradient that nobody enters does nothing."""
-        for item in value.refs:
-            if not isinstance(item, LibRef):
-                continue
-            if isinstance(node, ast.Call) and item.name in ("%scope:no-grad", "%scope:inference-mode", "%scope:on"):
-                self._fact(facts.NoGradWithoutEffect, node, Confidence.HIGH, form="dropped")
-            elif isinstance(node, ast.Attribute | ast.Name) and self._is_region(item):
-                self._fact(facts.NoGradWithoutEffect, node, Confidence.HIGH, form="named")
-
-    def used_as_region(self, node: ast.expr, value: Value) -> None:
-        """``with torch.no_grad:``."""
-        if isinstance(node, ast.Attribute | ast.Name) and any(isinstance(i, LibRef) and self._is_region(i) for i in value.refs):
-            self._fact(facts.NoGradWithoutEffect, node, Confidence.HIGH, form="uncalled")
-
-    def _is_region(self, item: LibRef) -> bool:
-        row = self.run.program.knowledge.get(item.name)
-        return row is not None and row.effect == "scope"
-
-    # -- random layers and scores -----------------------------------------------------------------------------------------
-
-    def dropped(self, row: Row, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> None:
-        """A dropout function is called: does it know whether the module around it trains?"""
-        info = self.run.frame.info
-        if (
-            info is None
-            or info.cls is None
-            or not self.run.program.is_module_class(self.run, info.cls)
-            or not isinstance(node, ast.Call)
-        ):
-            return
-        names = row.get("positional", ())
-        given = {**dict(zip(names, args, strict=False)), **kwargs}
-        if "**" in kwargs or self._on_purpose(info):
-            return
-        if _asks_for_mode(info.node, node):
-            return
-        switch, rate = row.get("switch"), given.get(str(row.get("rate", "p")))
-        if rate is not None and rate.is_const and not rate.const:
-            return
-        flag = given.get(switch) if switch else None
-        if switch and flag is None and not row.get("acts"):
-            return
-        if flag is not None and not (flag.is_const and flag.const is True):
-            return
-        written = {**dict(zip(names, node.args, strict=False)), **{k.arg: k.value for k in node.keywords}}.get(switch)
-        if flag is not None and not isinstance(written, ast.Constant):
-            return  # a setting that happens to be known
-        if not switch and (rate is None or not self._always(node, str(row.get("rate")), info)):
-            return
-        sure = Confidence.MEDIUM if flag is not None else Confidence.HIGH
-        self._fact(
-            facts.DropoutIgnoresMode,
-            node,
-            sure,
-            form="always" if flag is not None else "function" if switch else "rate",
-            switch=switch or "",
-        )
-
-    def _always(self, node: ast.Call, rate: str, info: FunctionInfo) -> bool:
-        """Whether the rate that a call is given says nothing of the mode, anywhere in the function."""
-        return "training" not in ast.unparse(info.node)
-
-    def _on_purpose(self, info: FunctionInfo) -> bool:
-        """Whether names or docstrings say that dropout is to act in evaluation too."""
-        texts = [info.name, ast.get_docstring(info.node) or "" if not isinstance(info.node, ast.Lambda) else ""]
-        if info.cls is not None:
-            texts += [info.cls.name, ast.get_docstring(info.cls.node) or ""]
-        return any(ALWAYS_RANDOM.search(text) for text in texts)
+    # -- scores -----------------------------------------------------------------------------------------------------------
 
     def scored(self, wants: str, value: Value | None, node: ast.AST) -> None:
         """A loss that normalises scores itself is given some."""
@@ -882,8 +813,6 @@ class Watch:
             return
         if mode_of(obj) == "train" and not obj.attrs.get("%inert"):
             self._random.add(obj)
-        if dropout and obj.owner is None and not obj.attrs.get("%inert"):
-            self._made_in_forward(obj, node)
         if mode_of(obj) != "train" or (obj.row is not None and obj.attrs.get("%symbolic")):
             return
         path = self.here()
@@ -899,18 +828,6 @@ class Watch:
             note = obj.attrs.get("%froze_at") or self._inherited(obj, "%froze_at")
             if isinstance(note, Note):
                 self.drifting.append((obj, note, path))
-
-    def _made_in_forward(self, obj: Obj, node: ast.AST) -> None:
-        """A dropout layer that runs: was it made in the very call, where no ``eval()`` ever reaches it?"""
-        info = self.run.frame.info
-        if info is None or info.cls is None or info.name == "__init__" or obj.site is None or obj.site.file is not info.file:
-            return
-        if not self.run.program.is_module_class(self.run, info.cls) or self._on_purpose(info):
-            return
-        made, body = obj.site.node, info.node
-        inside = any(part is made for part in ast.walk(body))
-        if inside and "training" not in ast.unparse(body) and not obj.attrs.get("%eval_at"):
-            self._fact(facts.DropoutIgnoresMode, made, Confidence.HIGH, form="layer", switch="")
 
     def computing(self) -> None:
         """A module is called, perhaps from within another."""
@@ -967,21 +884,6 @@ def _owners(value: Value) -> frozenset[Obj]:
     found = {entry.owner for item in value.refs if isinstance(item, ParamSet) for entry in item.entries}
     found.update(item for item in value.refs if isinstance(item, Obj) and item.kind == "leaf")
     return frozenset(found)
-
-
-ALWAYS_RANDOM = re.compile(
-    r"\bmc\b|mc_?drop|monte|bayes|uncertain|stochastic|ensembl|prenet|always|even (?:in|at|during) (?:eval|test|inference)",
-    re.I,
-)
-
-
-def _asks_for_mode(function: ast.AST, node: ast.AST) -> bool:
-    """Whether a node stands under a condition on the mode of the module (``if self.training:``)."""
-    for part in ast.walk(function):
-        if isinstance(part, ast.If | ast.IfExp) and any(inner is node for inner in ast.walk(part)):
-            if any(isinstance(word, ast.Attribute) and word.attr == "training" for word in ast.walk(part.test)):
-                return True
-    return False
 
 
 UNCALLED = frozenset(("train", "eval", "step", "zero_grad", "backward"))
