@@ -117,8 +117,11 @@ def _super(run: Run, node: ast.Call) -> Value:
 def call_value(run: Run, target: Value, args: list[Value], kwargs: dict[str, Value], node: ast.AST) -> Value:
     """Call whatever ``target`` may be."""
     found: Value | None = None
+    fresh = run.watch.membership.unused([*args, *kwargs.values()]) if len(target.refs) > 1 else ()
     for item in target.refs:
         part = _call_one(run, item, args, kwargs, node)
+        for iterator in fresh:  # what one function takes, the other would have found
+            run.heap.write(iterator, "%used", False)
         found = part if found is None else join(found, part)
     if found is None:
         return library.unknown_call(run, target, args, kwargs, node)

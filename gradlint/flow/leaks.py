@@ -95,11 +95,12 @@ class Leaks:
         """``target = old + new``: the sum, marked as kept here."""
         if not self.turns or self.run.regions or not result.live or not self._alive(new) or old.refs:
             return result
-        kept = self._kept(node)
+        kept = self._kept(self._place(node, [new]))
         here = self.turns[-1]
         if here.sole and here.frame is self.run.frame and isinstance(target, ast.Name) and here.env.get(target.id) is old:
             kept.crossed.setdefault(here.number, []).append(new)
         self._cross(kept, old, new)
+        kept.before = tuple(turn.number for turn in self.turns)
         return result.replace(tags=result.tags | {kept})
 
     def collected(self, node: ast.AST, place: Obj, value: Value) -> Value:
@@ -111,7 +112,7 @@ class Leaks:
         inside = [inner for inner in containers.everything(self.run, value) if self._alive(inner)]
         if not inside:
             return value
-        kept = self._kept(node)
+        kept = self._kept(self._place(node, inside))
         here = self.turns[-1]
         if here.sole and place.serial < here.serial:
             kept.crossed.setdefault(here.number, []).extend(inside)
@@ -125,19 +126,23 @@ class Leaks:
         return self._marked(value, kept)
 
     def _marked(self, value: Value, kept: Kept) -> Value:
-        if not value.live:
-            for item in value.refs:
-                items = item.attrs.get("%items") if isinstance(item, Obj) else None
-                if isinstance(item, Obj) and isinstance(items, Items):
-                    known: object
-                    if isinstance(items.known, dict):
-                        known = {key: self._marked(v, kept) for key, v in items.known.items()}
-                    else:
-                        known = tuple(self._marked(v, kept) for v in items.known)
-                    rest = None if items.rest is None else self._marked(items.rest, kept)
-                    self.run.heap.write(item, "%items", Items(known, rest))  # type: ignore[arg-type]
-            return value
-        return value.replace(tags=value.tags | {kept})
+        """The value as it lies in the collection; what else holds it is not marked."""
+        if value.live:
+            return value.replace(tags=value.tags | {kept})
+        refs: list[object] = []
+        for item in value.refs:
+            items = item.attrs.get("%items") if isinstance(item, Obj) and item.kind == "tuple" else None
+            if not isinstance(item, Obj) or not isinstance(items, Items) or isinstance(items.known, dict):
+                refs.append(item)
+                continue
+            copy = Obj(item.kind, item.key, label=item.label, site=item.site, serial=item.serial)
+            rest = None if items.rest is None else self._marked(items.rest, kept)
+            marked = tuple(self._marked(inner, kept) for inner in items.known)
+            names = {id(inner): one for inner, one in zip(items.known, marked, strict=True)}
+            copy.attrs.update({key: names.get(id(held), held) for key, held in item.attrs.items()})
+            copy.attrs["%items"] = Items(marked, rest)
+            refs.append(copy)
+        return value.replace(refs=tuple(refs)) if refs else value
 
     def _cross(self, kept: Kept, old: Value, new: Value) -> None:
         """Note the outermost turn that has ended since the last time something was kept here, if that is still there."""
@@ -147,12 +152,33 @@ class Leaks:
                 if before != present:
                     kept.crossed.setdefault(before, []).append(new)
                     break
-        kept.before = now
 
-    def _kept(self, node: ast.AST) -> Kept:
-        found = self.kept.get(id(node))
+    def _place(self, node: ast.AST, values: list[Value]) -> Site:
+        """Where values are kept, in the words of who computed them: the call of a helper that was given them to keep."""
+        run = self.run
+        site, call = run.site(node), run.watch.trace.call
+        for frame in reversed(run.frames):
+            info = frame.info
+            if call is None or info is None or isinstance(info.node, ast.Lambda) or frame is self.turns[-1].frame or call.file is None:
+                break
+            names = {a.arg for a in (*info.node.args.posonlyargs, *info.node.args.args, *info.node.args.kwonlyargs)}
+            held = [value for name, value in frame.env.items() if name in names]
+            if not any(value is one for value in values for given in held for one in self._within(given)):
+                break
+            if not isinstance(call.node, ast.Call):
+                break
+            site, call = Site(call.file, call.node), call.outer
+        return site
+
+    def _within(self, value: Value) -> list[Value]:
+        from gradlint.flow import containers
+
+        return containers.everything(self.run, value)
+
+    def _kept(self, site: Site) -> Kept:
+        found = self.kept.get(id(site.node))
         if found is None:
-            found = self.kept[id(node)] = Kept(self.run.site(node))
+            found = self.kept[id(site.node)] = Kept(site)
         return found
 
     def _alive(self, value: Value) -> bool:
@@ -186,7 +212,7 @@ class Leaks:
 
     def stored(self, obj: Obj, name: str, value: Value, node: ast.AST) -> None:
         """An attribute gets a value that has a graph."""
-        if value.live and not value.refs:
+        if value.live and not value.refs and self.turns:
             self.slots[obj, name] = self.run.site(node)
 
     def backward(self, root: Root, *, retains: bool) -> None:
@@ -206,7 +232,7 @@ class Leaks:
 
     def _spend(self, root: Root) -> None:
         """Mark the variables and attributes whose graph shares something with that of a loss."""
-        sources = {s for term in root.value.summands() for s in term.live}
+        sources = {s for term in root.value.summands() for s in term.live if s.kind != "opaque" or "%evidence" in s.attrs}
         run = self.run
         files = [run.frame] if run.frame.info is None else []
         for frame in [*run.files.values(), *run.frames, *files]:
@@ -235,7 +261,7 @@ class Leaks:
                 if rest is not items.rest or any(a is not b for a, b in zip(known, items.known, strict=True)):
                     self.run.heap.write(obj, "%items", Items(known, rest))
             return value
-        if value.refs or not value.live or value.live.isdisjoint(sources):
+        if value.refs or not value.live or GUESSED in value.tags or value.live.isdisjoint(sources):
             return value
         return value.replace(tags=value.tags | {Spent(root, name, site)})
 

@@ -94,6 +94,12 @@ class Membership:
         made.generator = Obj("iterator", ("iterator", id(node)), site=self.run.site(node))
         return made
 
+    @staticmethod
+    def unused(values: Iterable[Value]) -> list[Obj]:
+        """The iterators among some values from which nothing is taken yet."""
+        states = [r.generator for v in values for r in v.refs if isinstance(r, ParamSet) and r.generator is not None]
+        return [state for state in states if state.attrs.get("%used", False) is False]
+
     def consumed(self, value: Value, node: ast.AST, *, surely: bool = True) -> None:
         """Everything that an iterator gives is taken from it."""
         for item in value.refs:

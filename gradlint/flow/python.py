@@ -406,6 +406,30 @@ def _identity_decorator(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> 
     return args[0] if args else UNKNOWN_VALUE
 
 
+def _namedtuple(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
+    """``namedtuple("Step", "state reward")``: what it makes are tuples whose items have names."""
+    fields = args[1] if len(args) > 1 else kwargs.get("field_names", UNKNOWN_VALUE)
+    if fields.is_const and isinstance(fields.const, str):
+        names: list[str] | None = fields.const.replace(",", " ").split()
+    else:
+        names = containers.strings(run, fields)
+    if names is None:
+        return UNKNOWN_VALUE
+    return ref(PartialRef(ref(LibRef("builtins.%record")), (const(tuple(names)),), ()))
+
+
+def _record(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
+    names = args[0].const if args and args[0].is_const else ()
+    if not isinstance(names, tuple):
+        return UNKNOWN_VALUE
+    given = dict(zip(names, args[1:], strict=False)) | kwargs
+    made = run.container("tuple", Items(tuple(given.get(name, UNKNOWN_VALUE) for name in names)), node)
+    obj = made.refs[0]
+    assert isinstance(obj, Obj)
+    obj.attrs.update(given)
+    return made
+
+
 BUILTINS: dict[str, Callable[[Run, Args, Kwargs, ast.AST], Value]] = {
     "builtins.len": _len,
     "builtins.range": _range,
@@ -462,4 +486,6 @@ BUILTINS: dict[str, Callable[[Run, Args, Kwargs, ast.AST], Value]] = {
     "collections.OrderedDict": _dict,
     "collections.defaultdict": _defaultdict,
     "collections.deque": _list,
+    "collections.namedtuple": _namedtuple,
+    "builtins.%record": _record,
 }

@@ -32,7 +32,7 @@ GRADIENT = re.compile(r"requires_grad|Parameter\s*\(")
 MAKES = re.compile(r"(?<![\w.])(?:nn\.|torch\.nn\.)?[A-Z]\w*\s*\(")
 # What a class does that registers its parts in a way of its own, or hands them out itself.
 REGISTERS = re.compile(
-    r"\b(?:setattr|add_module|register_module|register_parameter|register_buffer|_modules|_parameters|__setattr__)\b"
+    r"\b(?:setattr|add_module|register_module|register_parameter|register_buffer|_modules|_parameters|__setattr__|exec)\b"
 )
 HANDS_OUT = frozenset(
     (

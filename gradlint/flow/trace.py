@@ -126,7 +126,7 @@ class Trace:
         self._block = self.root
         self._count = 0
         self._before: list[int] = []
-        self._call: Call | None = None
+        self.call: Call | None = None
 
     def event(
         self,
@@ -143,7 +143,7 @@ class Trace:
         """Something happens."""
         if self._count < MOST_EVENTS:
             self._count += 1
-            self._block.append(Event(kind, site, subject, owners, closed, by, open_scale, note, self._call))
+            self._block.append(Event(kind, site, subject, owners, closed, by, open_scale, note, self.call))
 
     def exit(self, kind: str) -> None:
         """Control leaves what is being executed, by ``break``, ``continue`` or ``return``."""
@@ -199,16 +199,16 @@ class Trace:
 
     def enter(self, node: ast.AST, file: SourceFile | None, function: ast.AST) -> tuple[Call, Block, int]:
         """A project function begins."""
-        call = Call(node, file, function, self._call)
+        call = Call(node, file, function, self.call)
         opened = call, self._block, self._count
         self._block.append(call)
-        self._block, self._call = call.body, call
+        self._block, self.call = call.body, call
         return opened
 
     def leave(self, opened: tuple[Call, Block, int]) -> None:
         """The function ends; one in which nothing happened is forgotten."""
         call, self._block, count = opened
-        self._call = call.outer
+        self.call = call.outer
         if self._count == count and self._block[-1] is call:
             self._block.pop()
 
