@@ -156,7 +156,7 @@ def _attributes(module: nn.Module) -> Restore:
     """The attributes of a module by name, and what is registered with it."""
     if isinstance(module, torch.jit.ScriptModule):  # what it holds lives elsewhere; its tensors are kept as all others are
         return lambda: None
-    attributes = dict(module.__dict__)
+    attributes, training = dict(module.__dict__), module.training
     registered = {kind: dict(attributes[kind]) for kind in ("_parameters", "_buffers", "_modules")}
 
     # Wrappers for compiling and for many devices set themselves up in their first forward, and have to stay set up.
@@ -164,7 +164,8 @@ def _attributes(module: nn.Module) -> Restore:
 
     def restore() -> None:
         if wrapper:
-            module.training = attributes["training"]
+            if module.training != training:
+                module.training = training
         else:
             module.__dict__.clear()
             module.__dict__.update(attributes)
