@@ -148,3 +148,62 @@ def test_modules_keep_their_own_hooks_and_attributes():
     audit(model, torch.optim.SGD(model.parameters(), lr=0.1), torch.randn(2, 4))
     assert calls and model.counter == 3
     assert len(model.host._forward_hooks) == 1
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words, self.cells, self.out = nn.Embedding(9, 6), nn.LSTM(6, 6, 2, bidirectional=True), nn.Linear(12, 9)
+
+    def forward(self, ids):
+        return self.out(self.cells(self.words(ids))[0])
+
+
+class Experts(nn.Module):
+    """Routes each row to one expert, so that a batch may leave some without gradient."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.experts = nn.Linear(8, 4), nn.ModuleList([nn.Linear(8, 8) for _ in range(4)])
+
+    def forward(self, x):
+        weights = self.gate(x).softmax(-1)
+        chosen, out = weights.argmax(-1), torch.zeros_like(x)
+        for index, expert in enumerate(self.experts):
+            rows = chosen == index
+            if rows.any():
+                out[rows] = expert(x[rows]) * weights[rows, index : index + 1]
+        return out
+
+
+def convolutional():
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.Conv2d(4, 4, 3), nn.GroupNorm(2, 4), nn.GELU()
+    )
+
+
+def parametrized():
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
+    return nn.Sequential(normed, nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)))
+
+
+HEALTHY = {
+    "recurrent": (Recurrent, lambda: torch.randint(0, 9, (5, 3))),
+    "experts": (Experts, lambda: torch.randn(3, 8)),
+    "encoder": (lambda: nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 2), lambda: torch.randn(3, 2, 8)),
+    "sequence to sequence": (lambda: nn.Transformer(8, 2, 1, 1, 16), lambda: (torch.randn(3, 2, 8), torch.randn(4, 2, 8))),
+    "convolutional": (convolutional, lambda: torch.randn(2, 3, 8, 8)),
+    "parametrized": (parametrized, lambda: torch.randn(3, 4)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("name", HEALTHY)
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW])
+def test_healthy_models_have_no_problem(name, make):
+    torch.manual_seed(0)
+    build, data = HEALTHY[name]
+    model = build()
+    result = audit(model, make(model.parameters(), lr=1e-2), data())
+    assert result.problems == ()
+    assert sum(group.moved for group in result.groups) > 0
