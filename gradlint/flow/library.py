@@ -428,6 +428,7 @@ def make_optimizer(
     for value in values[:1]:
         for inner in containers.everything(run, value):
             run.watch.membership.consumed(inner, node)
+            run.watch.autograd.used_as_leaf(inner, node)
     entries = list(_parameters_in(run, values))
     if row is not None and row.get("from") in ("module", "either") and not entries:
         for value in values:
@@ -1173,6 +1174,8 @@ def tensor_method(run: Run, receiver: Value, name: str, args: Args, kwargs: Kwar
         )
         if name in KEEPS_TERMS and not args and not run.regions:
             result.terms = receiver.terms
+        if name in RESHAPES:
+            result.trait = receiver.trait
         if name.endswith("_") and not name.startswith("_"):
             _rebind(run, node, result)
         return result.replace(opaque=result.opaque or (receiver.kind == UNKNOWN and not receiver.depends))

@@ -130,7 +130,7 @@ class _File:
                 self._layer(layer, knows)
             row = self.row(call.func) if isinstance(call.func, ast.Name | ast.Attribute) else None
             if row is not None and row.effect == "flow" and row.get("dropout"):
-                self._function(call, row, knows)
+                self._function(call, row, knows, function)
 
     def _layer(self, made: ast.Call, knows: bool) -> None:
         """A layer made where it is used."""
@@ -141,13 +141,13 @@ class _File:
         if not _zero(rate) and not any(fact.span == self.file.span(made) for fact in self.found):
             self.fact(facts.DropoutIgnoresMode, made, Confidence.HIGH, form="layer", switch="")
 
-    def _function(self, call: ast.Call, row: Row, knows: bool) -> None:
+    def _function(self, call: ast.Call, row: Row, knows: bool, inside: Function) -> None:
         """A function that drops, or may."""
         if any(keyword.arg is None for keyword in call.keywords) or any(isinstance(a, ast.Starred) for a in call.args):
             return
         given = _given(call, row.get("positional", ()))
         rate, switch = given.get(str(row.get("rate"))), row.get("switch")
-        if _zero(rate):
+        if _zero(rate) or _is_argument(rate, inside):
             return
         if switch is None:
             if rate is not None and not knows:
@@ -166,6 +166,12 @@ def _given(call: ast.Call, names: tuple[str, ...]) -> dict[str, ast.expr]:
     given = dict(zip(names, call.args, strict=False))
     given.update({keyword.arg: keyword.value for keyword in call.keywords if keyword.arg is not None})
     return given
+
+
+def _is_argument(node: ast.expr | None, function: Function) -> bool:
+    """Whether the callers of a function choose a value."""
+    spec = function.args
+    return isinstance(node, ast.Name) and node.id in {a.arg for a in (*spec.posonlyargs, *spec.args, *spec.kwonlyargs)}
 
 
 def _zero(node: ast.expr | None) -> bool:
