@@ -8,11 +8,11 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch")
-import torch.nn.functional as F  # noqa: E402
-from torch import nn  # noqa: E402
+import torch.nn.functional as F
+from torch import nn
 
-from gradlint.verify import audit  # noqa: E402
-from gradlint.verify.monitors.kinds import components, covering, kind_of  # noqa: E402
+from gradlint.verify import audit
+from gradlint.verify.monitors.kinds import components, covering, kind_of
 
 
 class LoRA(nn.Module):

@@ -11,10 +11,10 @@ import warnings
 import pytest
 
 torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
+from torch import nn
 
-from gradlint.verify import GradientGainMonitor, LoopMonitor  # noqa: E402
-from gradlint.verify.monitors.loop import AuditError, find_blocks  # noqa: E402
+from gradlint.verify import GradientGainMonitor, LoopMonitor
+from gradlint.verify.monitors.loop import AuditError, find_blocks
 
 
 class Deep(nn.Module):

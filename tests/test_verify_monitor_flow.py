@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 torch = pytest.importorskip("torch")
-import torch.nn.functional as F  # noqa: E402
-from torch import nn  # noqa: E402
-from torch.utils.checkpoint import checkpoint  # noqa: E402
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
-from gradlint.verify import Audit, GradientFlowError, assert_gradients_flow  # noqa: E402
+from gradlint.verify import Audit, GradientFlowError, assert_gradients_flow
 
 
 class TwoHeads(nn.Module):

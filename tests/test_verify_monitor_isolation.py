@@ -8,11 +8,11 @@ import random
 import pytest
 
 torch = pytest.importorskip("torch")
-import torch.nn.functional as F  # noqa: E402
-from torch import nn  # noqa: E402
+import torch.nn.functional as F
+from torch import nn
 
-from gradlint.verify import Isolation, IsolationError, verify_isolation  # noqa: E402
-from gradlint.verify.monitors.snapshot import Snapshot, largest_difference  # noqa: E402
+from gradlint.verify import Isolation, IsolationError, verify_isolation
+from gradlint.verify.monitors.snapshot import Snapshot, largest_difference
 
 
 class Blended(nn.Module):

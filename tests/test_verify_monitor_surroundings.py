@@ -7,11 +7,11 @@ import math
 import pytest
 
 torch = pytest.importorskip("torch")
-from torch import nn  # noqa: E402
+from torch import nn
 
-from gradlint.verify import GradientGainMonitor, assert_gradients_flow, audit, verify_isolation  # noqa: E402
-from gradlint.verify.monitors.scalars import measure, read  # noqa: E402
-from gradlint.verify.monitors.stepping import is_step  # noqa: E402
+from gradlint.verify import GradientGainMonitor, assert_gradients_flow, audit, verify_isolation
+from gradlint.verify.monitors.scalars import measure, read
+from gradlint.verify.monitors.stepping import is_step
 
 
 class Net(nn.Module):

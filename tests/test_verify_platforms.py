@@ -12,9 +12,9 @@ from gradlint.core import Outcome
 
 torch = pytest.importorskip("torch")
 
-from gradlint.testing.verifying import put  # noqa: E402
-from gradlint.verify.client import Server  # noqa: E402
-from gradlint.verify.run import Settings  # noqa: E402
+from gradlint.testing.verifying import put
+from gradlint.verify.client import Server
+from gradlint.verify.run import Settings
 
 
 @pytest.fixture(scope="module")

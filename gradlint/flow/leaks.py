@@ -159,7 +159,13 @@ class Leaks:
         site, call = run.site(node), run.watch.trace.call
         for frame in reversed(run.frames):
             info = frame.info
-            if call is None or info is None or isinstance(info.node, ast.Lambda) or frame is self.turns[-1].frame or call.file is None:
+            if (
+                call is None
+                or info is None
+                or isinstance(info.node, ast.Lambda)
+                or frame is self.turns[-1].frame
+                or call.file is None
+            ):
                 break
             names = {a.arg for a in (*info.node.args.posonlyargs, *info.node.args.args, *info.node.args.kwonlyargs)}
             held = [value for name, value in frame.env.items() if name in names]

@@ -52,4 +52,6 @@ class LossAccumulatedWithGraph(Rule[GraphKept]):
         """The fix that detaches what is kept, where it is a simple name or attribute."""
         if not isinstance(value, cst.Name | cst.Attribute | cst.Subscript):
             return None
-        return self.fix(f"Keep {code(f'{self.candidate.code(value)}.detach()')}", edits.append(self.candidate, value, ".detach()"))
+        return self.fix(
+            f"Keep {code(f'{self.candidate.code(value)}.detach()')}", edits.append(self.candidate, value, ".detach()")
+        )

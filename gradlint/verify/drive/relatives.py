@@ -10,7 +10,6 @@ import ast
 import contextlib
 import functools
 import importlib
-
 import inspect
 import re
 import sys
