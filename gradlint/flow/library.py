@@ -428,7 +428,6 @@ def make_optimizer(
     for value in values[:1]:
         for inner in containers.everything(run, value):
             run.watch.membership.consumed(inner, node)
-            run.watch.autograd.used_as_leaf(inner, node)
     entries = list(_parameters_in(run, values))
     if row is not None and row.get("from") in ("module", "either") and not entries:
         for value in values:
