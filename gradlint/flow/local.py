@@ -28,6 +28,7 @@ ALWAYS_RANDOM = re.compile(
     r"|even (?:in|at|during) (?:eval|test|inference)",
     re.I,
 )
+MODE = re.compile(r"(?:^|_)train(?:ing)?(?:$|_)|^mode$|deterministic|inference|(?:^|_)eval", re.I)
 BUDGET = 2000
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -115,7 +116,7 @@ class _File:
     def _method(self, function: Function) -> None:
         if ALWAYS_RANDOM.search(function.name) or ALWAYS_RANDOM.search(ast.get_docstring(function) or ""):
             return
-        knows = "training" in ast.unparse(function)
+        knows = any(_speaks_of_mode(part) for part in ast.walk(function))
         made = dict(_made(function))
         for call in ast.walk(function):
             if not isinstance(call, ast.Call):
@@ -159,6 +160,12 @@ class _File:
                 self.fact(facts.DropoutIgnoresMode, call, Confidence.HIGH, form="function", switch=switch)
         elif isinstance(flag, ast.Constant) and flag.value is True and not knows:
             self.fact(facts.DropoutIgnoresMode, call, Confidence.MEDIUM, form="always", switch=switch)
+
+
+def _speaks_of_mode(node: ast.AST) -> bool:
+    """Whether a name says whether the module trains."""
+    name = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+    return bool(MODE.search(name))
 
 
 def _given(call: ast.Call, names: tuple[str, ...]) -> dict[str, ast.expr]:
