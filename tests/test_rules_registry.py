@@ -8,6 +8,7 @@ import subprocess
 import sys
 import typing
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -66,7 +67,7 @@ def test_the_catalogue() -> None:
     GRD206 GRD207 GRD208 GRD301 GRD302"""
     assert {spec.code for spec in specs()} >= set(expected.split())
     safety = {spec.code: spec.fix for spec in specs()}
-    assert [code for code, fix in safety.items() if fix is Safety.SAFE] == ["GRD002", "GRD206", "GRD207", "GRD208"]
+    assert {code for code, fix in safety.items() if fix is Safety.SAFE} >= {"GRD002", "GRD206", "GRD207", "GRD208"}
     assert {"GRD107", "GRD202", "GRD203", "GRD302"} <= {code for code, fix in safety.items() if fix is Safety.NONE}
 
 
@@ -83,15 +84,9 @@ def test_specs_import_no_libcst() -> None:
         ("spec = RuleSpec('GRD999', name, Group.OWN, Severity.INFO)", "must be written with literals"),
     ],
 )
-def test_metadata_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch, body: str, reason: str) -> None:
-    class Loader:
-        def get_source(self, module: str) -> str:
-            return body
-
-    class Found:
-        loader = Loader()
-
-    monkeypatch.setattr(gradlint.rules.importlib.util, "find_spec", lambda _: Found())
+def test_metadata_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, reason: str) -> None:
+    (tmp_path / "grd999_x_y.py").write_text(body)
+    monkeypatch.setattr(gradlint.rules, "__path__", [str(tmp_path)])
     with pytest.raises(LookupError, match=reason):
         gradlint.rules._spec("gradlint.rules.grd999_x_y")
 

@@ -225,7 +225,7 @@ def test_a_moving_average_teacher_is_no_problem():
 
     result = audit(model, optimizer, step)
     assert result.ok
-    assert next(row for row in result.rows if row.name == "student.0.bias").seen.change == 0  # only rounding errors reach it
+    assert next(row for row in result.rows if row.name == "student.0.bias").seen.change < 1e-6  # only rounding errors reach it
     assert any("`teacher.*`" in text and "moving average" in text for text in texts(result.notes))
 
 

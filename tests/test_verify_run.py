@@ -283,7 +283,9 @@ def test_trace_shows_what_trains_and_what_does_not(project: Path) -> None:
 
 
 def test_trace_finds_what_the_static_analysis_cannot(project: Path) -> None:
-    (project / "losses.py").write_text("def total(out):\n    return getattr(out.pow(2).mean(), 'det' + 'ach')()\n")
+    (project / "losses.py").write_text(
+        "import os\ndef total(out): return getattr(out.pow(2).mean(), os.environ.get('ENDING', 'detach'))()\n"
+    )
     (project / "model.py").write_text(FILES["model.py"].replace(".detach()", ""))
     done = command("trace", "train.py", "--isolated", "--no-cache", "--output-format", "json", cwd=project)
     assert done.returncode == 1

@@ -83,6 +83,7 @@ class Membership:
         self.given: set[Obj] = set()
         self.held: set[tuple[object, ...]] = set()
         self.loaded: set[Obj] = set()
+        self.told: set[Obj] = set()
         self.updated: set[Obj] = set()
         self.random: set[int] = set()
 
@@ -274,6 +275,10 @@ class Membership:
 
         self.loaded.update(e.owner for e in modules.parameters(self.run, obj))
 
+    def left_out(self, parts: Iterable[Obj]) -> None:
+        """Why an optimizer does not hold these is told by a fact of its own."""
+        self.told.update(parts)
+
     def changed(self, params: ParamSet) -> None:
         """Parameters are changed by hand."""
         if self.run.watch.roots:
@@ -360,7 +365,7 @@ class Membership:
 
         if not has_own_parameters(source) or root.frozen.get(source, False) is not False or frozen(source) is not False:
             return False
-        if source in self.given or source in self.loaded or source in self.updated or root.modes.get(source) == "eval":
+        if source in self.given | self.loaded | self.updated | self.told or root.modes.get(source) == "eval":
             return False
         if _is_copy(source, self.run.watch.copies) or _noted(source, "%pretrained"):
             return False

@@ -731,6 +731,7 @@ class Watch:
 
     def _outside_optimizer(self, kind: type, item: Pending, parts: tuple[Obj, ...], obj: Obj, node: ast.AST) -> None:
         state: OptimizerState = obj.attrs["%optimizer"]
+        self.membership.left_out(parts)
         self._order_fact(kind, item, parts, state, node, Confidence.HIGH if not state.opaque else Confidence.MEDIUM)
 
     def _order_fact(

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import ast
 import importlib
-import importlib.util
 import pkgutil
 import re
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradlint.core import Group, RuleSpec, Safety, Severity
@@ -64,10 +64,8 @@ def _rule(module: str) -> type[Rule[Any]]:
 
 
 def _spec(module: str) -> RuleSpec:
-    found = importlib.util.find_spec(module)
-    loader: Any = found.loader if found is not None else None
-    source: str | None = loader.get_source(module) if loader is not None else None
-    for node in ast.walk(ast.parse(source or "")):
+    file = Path(__path__[0], module.rpartition(".")[2]).with_suffix(".py")
+    for node in ast.walk(ast.parse(file.read_bytes())):
         match node:
             case ast.Assign(
                 targets=[ast.Name("spec")], value=ast.Call(func=ast.Name("RuleSpec"), args=args, keywords=keywords)

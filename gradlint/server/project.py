@@ -135,6 +135,8 @@ class Project:
         if self._life != self._analyst.life:  # the process is new and knows nothing
             self._life, self._sent = self._analyst.life, {}
         texts = {path: opened.text(self._documents) for path, opened in self.open.items()}
+        if not texts and not self.everything:
+            return Checked(0)
         changed: dict[Path, str | None] = {path: text for path, text in texts.items() if self._sent.get(path) != text}
         changed.update(dict.fromkeys(path for path in self._sent if path not in texts))
         refresh, reload = self._refresh, self._reload

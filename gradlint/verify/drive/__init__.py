@@ -20,7 +20,7 @@ from gradlint.verify.drive.values import Scope, Unrenderable
 
 __all__ = ["Run", "Undriven", "drive", "drive_example"]
 
-_EXAMPLE_SHARE = 0.2  # of the time for the example of its docstring
+_EXAMPLE_SHARE = 0.1  # of the time for the example of its docstring
 _OWN_SHARE = 0.35  # of the time for the class by itself; the rest is for models that contain it
 
 

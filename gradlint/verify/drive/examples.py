@@ -121,7 +121,8 @@ def run_example(cls: type[nn.Module], source: str, clock: Clock, *, device: str,
     if module is None or watched.given is None:
         return Undriven(f"the example of its docstring does not run it: {trouble or 'no instance is called'}", "forward")
     positional, named = watched.given
-    module.to(device).train()
+    module.to(device)
+    module.train()
 
     def loss_of() -> tuple[Any, torch.Tensor | None]:
         torch.manual_seed(seed)
@@ -143,12 +144,28 @@ def run_example(cls: type[nn.Module], source: str, clock: Clock, *, device: str,
     degenerate = degenerate_of(float_outputs(output), loss, gradients, ())
     module.zero_grad(set_to_none=True)
     shown = "; ".join(" ".join(text.split()) for text in done[-3:])
+    name = cls.__qualname__
     lines = [
         "import torch",
         "from torch import nn",
-        f"from {cls.__module__} import {cls.__qualname__.split('.')[0]}",
+        f"from {cls.__module__} import {name.split('.')[0]}",
+        "from gradlint.verify.drive.outputs import float_outputs, projection",
         "",
+        "seen = []",
+        f"forward = {name}.forward",
+        "def record(self, *given, **named):",
+        "    seen.append((self, given, named))",
+        "    return forward(self, *given, **named)",
+        f"{name}.forward = record",
+        f"torch.manual_seed({seed})",
         *done,
+        f"{name}.forward = forward",
+        "module, given, named = seen[0]",
+        f"module.to({device!r}).train()",
+        f"torch.manual_seed({seed})",
+        "output = module(*given, **named)",
+        f"loss = projection(float_outputs(output), {seed})",
+        "loss.backward()",
     ]
 
     def step() -> torch.Tensor:

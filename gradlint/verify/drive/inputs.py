@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from gradlint.verify.drive.guesses import BATCH, LENGTH, SIDE, Guesser, annotations_of, signature_of
-from gradlint.verify.drive.layers import by_layer, for_parameter, layouts, width_of
+from gradlint.verify.drive.layers import by_layer, for_parameter, from_shape, layouts, width_of
+from gradlint.verify.drive.reading import documented, parts_of
 from gradlint.verify.drive.values import Group, Source, Spec, Tensor
 
 __all__ = ["Inputs", "argument", "guesses", "parameters_of"]
@@ -101,6 +102,10 @@ def _ranked(module: nn.Module, parameter: inspect.Parameter, guesser: Guesser, *
         return list(dict.fromkeys(typed)), len(typed)
     found: list[Candidate] = []
     name = parameter.name
+    kind, parts = parts_of(type(module).forward, name)
+    if kind:
+        found.append(_taken_apart(module, name, kind, parts))
+        found += [option for option in _by_name(name, module, width_of(module), first) if option == Source("None")]
     known = for_parameter(module, name, first=first)
     width = width_of(module)
     own_first = by_layer(module) if first else None
@@ -109,6 +114,9 @@ def _ranked(module: nn.Module, parameter: inspect.Parameter, guesser: Guesser, *
         found += [Group("list", (base, base)), *_pyramids(module)]
     found += known
     found += _by_name(name, module, width, first)
+    if not found and not first:
+        for shape in itertools.islice(documented(type(module), name, first=False), 2):
+            found += from_shape(shape, width)
     if first:
         found += [] if own_first is None else [own_first]
         found = _images(module, found)
@@ -118,6 +126,18 @@ def _ranked(module: nn.Module, parameter: inspect.Parameter, guesser: Guesser, *
         backed = len(dict.fromkeys(found)) + 1
         found += [SAME, *layouts(2, width), *layouts(3, width), Source("None")]
     return list(dict.fromkeys(found)), backed
+
+
+def _taken_apart(module: nn.Module, name: str, kind: str, parts: tuple[str, ...]) -> Spec:
+    """A dictionary or an object with the parts that forward asks for."""
+    width = width_of(module)
+    values: list[Spec] = []
+    for part in parts:
+        text = f"{name}[{part!r}]" if kind == "dict" else f"{name}.{part}"
+        found: list[Candidate] = [*for_parameter(module, text), *_by_name(part, module, width, first=False)]
+        solid = next((item for item in found if not isinstance(item, Same)), None)
+        values.append(solid if solid is not None else (by_layer(module) or Tensor((BATCH, LENGTH, width))))
+    return Group("dict" if kind == "dict" else "types.SimpleNamespace", tuple(values), parts)
 
 
 def _images(module: nn.Module, found: list[Candidate]) -> list[Candidate]:

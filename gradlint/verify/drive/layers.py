@@ -17,7 +17,7 @@ from gradlint.verify.drive.values import Group, Spec, Tensor
 
 __all__ = ["by_layer", "channels_of", "for_parameter", "from_shape", "layouts", "width_of"]
 
-_SPATIAL = {1: (LENGTH,), 2: (SIDE, SIDE), 3: (8, SIDE, SIDE)}
+_SPATIAL = {1: (LENGTH,), 2: (SIDE, SIDE), 3: (8, 8, 8)}
 
 
 def by_layer(module: nn.Module, depth: int = 0) -> Spec | None:
@@ -95,8 +95,8 @@ def for_parameter(module: nn.Module, parameter: str, depth: int = 0, *, first: b
     width = width_of(module)
     for shape in shapes(forward, parameter):
         found.extend(from_shape(shape, width))
-    if not found:
-        for shape in itertools.islice(documented(type(module), parameter, first=first), 2):
+    if not found and first:
+        for shape in itertools.islice(documented(type(module), parameter, first=True), 2):
             found.extend(item for item in from_shape(shape, width) if len(item.shape) <= 5)
     use = first_use(forward, parameter)
     if use is not None:
@@ -320,9 +320,9 @@ def layouts(rank: int, width: int) -> list[Tensor]:
             return [Tensor((BATCH, width, SIDE, SIDE)), Tensor((BATCH, SIDE, SIDE, width)), Tensor((BATCH, 4, LENGTH, width))]
         case 5:
             return [
-                Tensor((BATCH, width, 8, SIDE, SIDE)),
-                Tensor((BATCH, 8, width, SIDE, SIDE)),
-                Tensor((BATCH, 8, SIDE, SIDE, width)),
+                Tensor((BATCH, width, 8, 8, 8)),
+                Tensor((BATCH, 4, width, SIDE, SIDE)),
+                Tensor((BATCH, 4, 8, 8, width)),
             ]
         case _:
             return [Tensor((BATCH, *(4 for _ in range(rank - 2)), width))]

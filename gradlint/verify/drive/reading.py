@@ -12,7 +12,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Shape", "choices", "documented", "first_use", "mentions", "parsed", "path_to_line", "shapes", "spelled", "tree_of"]
+import torch
+
+__all__ = [
+    "Shape",
+    "choices",
+    "documented",
+    "first_use",
+    "mentions",
+    "parsed",
+    "parts_of",
+    "path_to_line",
+    "shapes",
+    "spelled",
+    "tree_of",
+]
 
 
 @functools.lru_cache(maxsize=512)
@@ -119,7 +133,14 @@ def shapes(function: Callable[..., Any], parameter: str) -> Iterator[Shape]:
 
 
 _SPELLED = re.compile(
-    r"\b([A-Z](?:[a-z]\w*)?(?:\s?x\s?[A-Z0-9][a-z0-9]*){1,5})\b|[\[(]((?:\*|[A-Za-z][\w]*|[1-9]\d?)(?:\s*,\s*(?:\*|[A-Za-z]\w*|[1-9]\d?|[A-Za-z1-9][^,()\[\]]{0,12})){1,5})[\])]"
+    r"(?<![\w.])([A-Z]\d?(?:\s?x\s?(?:[A-Z]\d?|\d+)){1,5})(?![\w.])"  # BxCxHxW
+    r"|[\[(]((?:\*|[A-Za-z]\w*|[1-9]\d*)(?:\s*,\s*(?:\*|[A-Za-z][^,()\[\]]{0,14}|[1-9]\d*)){1,5})[\])]"  # (B, C, H, W)
+)
+
+
+_SIZE = re.compile(
+    r"\*|\d+|[A-Z](_?[a-z]\w{0,4}|_?\d|[A-Z]{0,2})|[bnchwdtlskvp]|batch(_size)?|channels?|height|width|depth|length|frames?|dim|hidden(_size|_dim)?|"
+    r"features?|num_\w+|seq(uence)?(_len(gth)?)?|tokens|\w+_(len(gth)?|dim|size|channels|features)",
 )
 
 
@@ -127,7 +148,7 @@ def spelled(text: str) -> Iterator[Shape]:
     """Shapes that a text spells out: ``BxCxHxW``, ``(B, C, H, W)``."""
     for found in _SPELLED.finditer(text):
         names = re.split(r"\s?x\s?", found[1]) if found[1] else [part.strip() for part in found[2].split(",")]
-        if all(name.isdigit() for name in names):
+        if all(name.isdigit() for name in names) or not all(_SIZE.fullmatch(name) for name in names):
             continue
         yield Shape(tuple("" if name == "*" else name for name in names))
 
@@ -146,8 +167,10 @@ def documented(owner: Any, parameter: str, *, first: bool) -> Iterator[Shape]:
                         *lines[index + 1 : index + 3],
                     ]
                 )
-                yield from spelled(block.replace("\\text", "").replace("{", "").replace("}", ""))
-                break
+                found = list(spelled(block.replace("\\text", "").replace("{", "").replace("}", "")))
+                yield from sorted(found, key=lambda shape: -len(shape.names))  # the batched one, where both are given
+                if found:
+                    return
 
 
 def _permuted(order: list[Any]) -> Shape:
@@ -215,39 +238,62 @@ def first_use(function: Callable[..., Any], parameter: str) -> Use | None:
         return None
     aliases = {parameter}
     weaker: Use | None = None
+
+    def known(node: ast.AST) -> bool:
+        return isinstance(node, ast.Name | ast.Subscript | ast.Attribute | ast.Call) and ast.unparse(node) in aliases
+
     for node in _evaluated(tree):
         match node:
-            case ast.Assign(targets=[ast.Name(id=target)], value=ast.Name(id=source)) if source in aliases:
+            case ast.Assign(targets=[ast.Name(id=target)], value=value) if known(value):
                 aliases.add(target)
             case ast.Call(func=func, args=args, keywords=keywords):
                 path = _self_path(func)
                 if path:
-                    for position, argument in enumerate(args):
-                        if isinstance(argument, ast.Name) and argument.id in aliases:
+                    for position, given in enumerate(args):
+                        if known(given):
                             return Use(path, position)
                     for keyword in keywords:
-                        if isinstance(keyword.value, ast.Name) and keyword.value.id in aliases and keyword.arg:
+                        if known(keyword.value) and keyword.arg:
                             return Use(path, 0, keyword.arg)
-                elif len(args) >= 2 and isinstance(args[0], ast.Name) and args[0].id in aliases and weaker is None:
+                elif len(args) >= 2 and known(args[0]) and weaker is None:
                     weight = _self_path(args[1])
                     if weight:
                         weaker = Use(weight, 0, "", _last_name(func))
-            case ast.BinOp(left=ast.Name(id=name), op=ast.MatMult(), right=right) if name in aliases and weaker is None:
+            case ast.BinOp(left=left, op=ast.MatMult(), right=right) if weaker is None and known(left):
                 weight = _self_path(right)
                 if weight:
                     weaker = Use(weight, 0, "", "matmul")
-            case ast.For(target=ast.Name(id=_), iter=over) if weaker is None:
-                path = _self_path(over)
-                body = ast.Module(body=node.body, type_ignores=[])
-                if path and any(
-                    isinstance(inner, ast.Call)
-                    and isinstance(inner.func, ast.Name)
-                    and inner.func.id == getattr(node.target, "id", "")
-                    and any(isinstance(argument, ast.Name) and argument.id in aliases for argument in inner.args)
-                    for inner in ast.walk(body)
-                ):
-                    return Use(f"{path}.0")
+            case ast.For(target=ast.Name(id=each), iter=over, body=body) if weaker is None and _self_path(over):
+                calls = [inner for statement in body for inner in ast.walk(statement) if isinstance(inner, ast.Call)]
+                if any(_last_name(inner.func) == each and any(known(given) for given in inner.args) for inner in calls):
+                    return Use(f"{_self_path(over)}.0")
     return weaker
+
+
+def parts_of(function: Callable[..., Any], parameter: str) -> tuple[str, tuple[str, ...]]:
+    """Whether the source takes a parameter for a ``dict`` or an ``object``, and the keys or attributes it asks for.
+
+    Empty strings and tuples where it does neither. Attributes that a tensor has do not count.
+    """
+    tree = tree_of(function)
+    keys: dict[str, None] = {}
+    attributes: dict[str, None] = {}
+    for node in ast.walk(tree) if tree is not None else ():
+        match node:
+            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=str(key))) if name == parameter:
+                keys.setdefault(key)
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id=name), attr="get" | "pop"), args=[ast.Constant(value=str(key)), *_]
+            ) if name == parameter:
+                keys.setdefault(key)
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name == parameter and attribute not in _PLAIN:
+                attributes.setdefault(attribute)
+    if keys:
+        return "dict", tuple(keys)
+    return ("object", tuple(attributes)) if attributes else ("", ())
+
+
+_PLAIN = set(dir(torch.Tensor)) | set(dir(list)) | set(dir(dict)) | set(dir(str)) | set(dir(tuple))
 
 
 def _evaluated(tree: ast.FunctionDef) -> Iterator[ast.AST]:

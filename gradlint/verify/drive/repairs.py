@@ -506,6 +506,7 @@ _WIDE = re.compile(
 _IMAGE = re.compile(r".*(img|image|input|resolution|patch|window|kernel|vocab|head|grid|pool).*", re.IGNORECASE)
 
 
+_WORDS = re.compile(r".*vocab.*|num_embeddings|n_?tokens?|num_(tokens|words|items|users|entities|codes)", re.IGNORECASE)
 _HEADS = re.compile(r"(num|n)_?(attention_|attn_)?heads", re.IGNORECASE)
 
 
@@ -513,14 +514,15 @@ def _smaller(state: State, failure: Failure, options: Options) -> Priced:
     """For a module that is too large: fewer layers, then narrower ones too, as far as defaults and names tell."""
     if failure.kind != "TooBig":
         return
-    for rank, (narrow, fewer_heads) in enumerate(((False, False), (True, False), (True, True))):
+    steps = ((), ("width",), ("width", "words"), ("width", "heads"), ("width", "heads", "words"))
+    for rank, what in enumerate(steps):
         changed = state
-        for name, value in _shrunk(options.defaults(""), dict(state.arguments), narrow, fewer_heads).items():
+        for name, value in _shrunk(options.defaults(""), dict(state.arguments), what).items():
             changed = changed.with_argument(name, Source(repr(value)))
         for key, spec in state.arguments:
             if isinstance(spec, Group) and re.fullmatch(r"\w+", spec.kind) and spec.kind not in {"list", "tuple", "dict"}:
                 given = dict(zip(spec.names, spec.items, strict=True))
-                smaller = _shrunk(options.defaults(spec.kind), given, narrow, fewer_heads)
+                smaller = _shrunk(options.defaults(spec.kind), given, what)
                 if smaller:
                     merged = given | {name: Source(repr(value)) for name, value in smaller.items()}
                     changed = changed.with_argument(key.lstrip("*"), Group(spec.kind, tuple(merged.values()), tuple(merged)))
@@ -528,17 +530,19 @@ def _smaller(state: State, failure: Failure, options: Options) -> Priced:
             yield 0.3 + 0.2 * rank, changed
 
 
-def _shrunk(defaults: Mapping[str, Any], given: Mapping[str, Spec], narrow: bool, fewer_heads: bool) -> dict[str, Any]:
+def _shrunk(defaults: Mapping[str, Any], given: Mapping[str, Spec], what: tuple[str, ...]) -> dict[str, Any]:
     """Smaller values for the parameters of a constructor that are given or have a default."""
     found: dict[str, Any] = {}
     for name, default in defaults.items():
         value = is_int(given[name]) if name in given else default
         if _DEPTH.fullmatch(name):
             small = _reduced(value, lambda number: min(number, 2))
-        elif narrow and _WIDE.fullmatch(name) and not _IMAGE.fullmatch(name):
+        elif "width" in what and _WIDE.fullmatch(name) and not _IMAGE.fullmatch(name):
             small = _reduced(value, lambda number: max(number // 8, 8) if number >= 128 else number)
-        elif fewer_heads and _HEADS.fullmatch(name):
+        elif "heads" in what and _HEADS.fullmatch(name):
             small = _reduced(value, lambda number: max(number // 8, 1))
+        elif "words" in what and _WORDS.fullmatch(name):
+            small = _reduced(value, lambda number: min(number, 1000))
         else:
             continue
         if small is not None and small != value:

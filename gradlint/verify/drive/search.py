@@ -272,12 +272,12 @@ class Search:
             elif self.device != "meta" and _size(value) > _PARAMETERS:
                 outcome = Failure("construct", "TooBig", "more parameters than are allowed in a trial")
             else:
-                outcome = value.to(self.device).train()
+                value.to(self.device)
+                value.train()  # what it returns is not to be relied on: overridden methods forget to return the module
+                outcome = value
                 if state.stirred:
                     _stir(outcome)
         except OutOfTime:
-            if self.clock.now() > self.deadline:
-                raise
             outcome = Failure("construct", "TooBig", "building it takes too long for a trial")
         except TooBig as error:
             outcome = Failure("construct", "TooBig", f"it is too large for a trial ({error})")
@@ -317,7 +317,7 @@ class Search:
     def _limits(self) -> Limits:
         """For one build or one forward and backward: at most a part of the time that is left for all."""
         left = max(self.deadline - self.clock.now(), 0.01)
-        seconds = min(max(left / 4, min(left, 1.0)), self.slice)
+        seconds = min(max(left / 3, min(left, 2.5)), self.slice)
         return Limits(self.clock, seconds, total=self.elements, uninitialized=self.device == "meta")
 
     def fitting(self, seeds: Iterable[State], *, builds: int, forwards: int) -> State | None:
@@ -349,8 +349,6 @@ class Search:
                 if loss is not None:
                     loss.backward()
         except OutOfTime:
-            if self.clock.now() > self.deadline:
-                raise
             return Failure(stage, "TooBig", "it takes too long for a trial")
         except TooBig as error:
             return Failure(stage, "TooBig", f"it is too large for a trial ({error})")
@@ -446,6 +444,7 @@ class Search:
         try:
             for _, outcome in self._explore(seeds, goal="backward", builds=builds, forwards=forwards):
                 assert isinstance(outcome, Trial)
+                outcome = self._awake(outcome)
                 if best is None or outcome.quality > best.quality:
                     best = outcome
                 if outcome.carries and not outcome.degenerate:
@@ -454,7 +453,7 @@ class Search:
                 if patience <= 0:
                     break
             if best is not None and best.carries and any(item.state in {"missing", "zero"} for item in best.gradients):
-                best = self._fuller(self._awake(best))
+                best = self._fuller(best)
         except OutOfTime:
             pass
         self._best = best
@@ -462,11 +461,16 @@ class Search:
 
     def _awake(self, best: Trial) -> Trial:
         """The same with closed gates opened, if that brings gradient to more parameters."""
-        if best.state.stirred or not any(item.state == "zero" for item in best.gradients):
+        shut = best.degenerate in _SHUT or any(item.state == "zero" for item in best.gradients)
+        module = self._modules.get(best.state.building)
+        if best.state.stirred or not shut or not isinstance(module, nn.Module):
             return best
+        if not _stir(module):
+            return best
+        del self._modules[best.state.building]
         state = replace(best.state, stirred=True)
-        module = self.build(state)
-        outcome = self.attempt(module, state) if isinstance(module, nn.Module) else None
+        self._modules[f"stir {state.building}"] = module
+        outcome = self.attempt(module, state)
         return outcome if isinstance(outcome, Trial) and outcome.quality > best.quality else best
 
     def _fuller(self, best: Trial) -> Trial:
@@ -627,20 +631,28 @@ def _size(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters() if not is_lazy(parameter))
 
 
-def _stir(module: nn.Module) -> None:
-    """Give parameters that start at zero small random values: behind a closed gate every gradient is zero."""
+_SHUT = {"every output is zero", "every gradient is zero"}
+
+
+def _stir(module: nn.Module) -> bool:
+    """Give parameters that start at zero small random values: behind a closed gate every gradient is zero.
+
+    Returns:
+        Whether there were any.
+    """
+    found = False
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.is_floating_point() and not is_lazy(parameter) and not parameter.any():
                 parameter.normal_(std=0.1)
+                found = True
+    return found
 
 
 def _livelier(state: State, trial: Trial) -> Iterator[tuple[float, State]]:
     """What to change about the inputs of a run that went through and shows nothing."""
     if not trial.degenerate:
         return
-    if not state.stirred:
-        yield 0.1, replace(state, stirred=True)
     for kind, extra in (("unit", 0.5), ("float", 0.7)):
         changed = state
         for name, spec in state.inputs or ():

@@ -207,6 +207,8 @@ class Scope:
         A class made inside a function has no import; it is still usable here under its own name.
         """
         module, qualname = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+        if isinstance(value, types.BuiltinFunctionType) and getattr(torch, value.__name__, None) is value:
+            return f"torch.{value.__name__}"
         if not isinstance(qualname, str) or not isinstance(module, str):
             raise Unrenderable(repr(value))
         if module == "builtins" and qualname.isidentifier():
