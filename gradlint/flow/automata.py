@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar
 
-from gradlint.flow.trace import Block, Call, Choice, Event, Exit, Loop, Trace
+from gradlint.flow.trace import Block, Call, Choice, Event, Exit, Finally, Loop, Trace
 
 S = TypeVar("S")
 
@@ -74,12 +74,29 @@ class _Walk(Generic[S]):
                 state = self.loop(item, state)
             elif type(item) is Call:
                 state = self.call(item, state)
+            elif type(item) is Finally:
+                state = self.guarded(item, state)
             elif type(item) is Exit:
                 {"break": self.broken, "continue": self.continued, "return": self.returned}[item.kind].append(state)
                 return None
         return state
 
+    def guarded(self, guarded: Finally, state: S) -> S | None:
+        """What leaves the body goes through the end on its way."""
+        kept = self.broken, self.continued, self.returned
+        self.broken, self.continued, self.returned = [], [], []
+        end = self.block(guarded.body, state)
+        inside = self.broken, self.continued, self.returned
+        self.broken, self.continued, self.returned = kept
+        for left, outside in zip(inside, kept, strict=True):
+            after = self.block(guarded.end, self.met(left))
+            if after is not None:
+                outside.append(after)
+        return self.block(guarded.end, end)
+
     def call(self, call: Call, state: S) -> S | None:
+        if call.around:
+            return self.block(call.body, state)
         kept = self.broken, self.continued, self.returned
         self.broken, self.continued, self.returned = [], [], []
         end = self.block(call.body, state)

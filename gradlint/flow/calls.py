@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gradlint.flow import containers, library, modules
 from gradlint.flow.classes import FunctionInfo
-from gradlint.flow.frame import DONE, FALL, RAISE, RETURN, Frame
+from gradlint.flow.frame import DONE, FALL, RAISE, RETURN, Frame, guarded
 from gradlint.flow.heap import (
     ClassRef,
     FunctionRef,
@@ -375,10 +376,12 @@ def enter_context(
             enter = modules.find_method(run, target, "__enter__")
             if enter is not None:
                 value = call_function(run, FunctionRef(enter, None, ref(target)), [], {}, node)
-                body(value)
                 leave = modules.find_method(run, target, "__exit__")
-                if leave is not None:
-                    call_function(run, FunctionRef(leave, None, ref(target)), [NONE, NONE, NONE], {}, node)
+                if leave is None:
+                    body(value)
+                else:
+                    left = FunctionRef(leave, None, ref(target))
+                    guarded(run, partial(body, value), partial(call_function, run, left, [NONE, NONE, NONE], {}, node))
                 run.regions = regions
                 return
     body(manager)
@@ -414,7 +417,7 @@ def _in_generator(run: Run, obj: Obj, body: Callable[[Value], None]) -> None:
 
     frame = _again(frame)
     frame.on_yield = on_yield
-    opened = run.watch.trace.enter(info.node, info.file, info.node)
+    opened = run.watch.trace.enter(info.node, info.file, info.node, around=True)
     _body(run, frame, info)
     run.watch.trace.leave(opened)
     run.regions = outer

@@ -299,6 +299,29 @@ def _narrow_isinstance(run: Run, test: ast.Call, truth: bool) -> bool:
     return True
 
 
+def narrow_attribute(run: Run, test: ast.expr, truth: bool) -> None:
+    """Learn from ``isinstance(a.b, …)``, for the statements of an arm: what is written here is taken back with it."""
+    from gradlint.flow.expressions import evaluate
+    from gradlint.flow.modules import is_instance
+
+    if isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not):
+        narrow_attribute(run, test.operand, not truth)
+    if not (isinstance(test, ast.Call) and isinstance(test.func, ast.Name) and test.func.id == "isinstance"):
+        return
+    if len(test.args) != 2 or not isinstance(subject := test.args[0], ast.Attribute):
+        return
+    holders = evaluate(run, subject.value).refs
+    if len(holders) != 1 or not isinstance(holder := holders[0], Obj):
+        return
+    value = holder.attrs.get(subject.attr)
+    if not isinstance(value, Value):
+        return
+    classes = evaluate(run, test.args[1])
+    kept = tuple(item for item in value.refs if is_instance(run, item, classes) in (None, truth))
+    if kept and len(kept) != len(value.refs):
+        run.heap.write(holder, subject.attr, value.replace(refs=kept))
+
+
 def _narrow_requires_grad(run: Run, variable: str, truth: bool) -> bool:
     from gradlint.flow.modules import frozen
 

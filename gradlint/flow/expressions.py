@@ -33,6 +33,7 @@ from gradlint.flow.lattice import (
     ref,
     same_flow,
 )
+from gradlint.flow.reading import names_in
 
 if TYPE_CHECKING:
     from gradlint.flow.run import Run
@@ -245,20 +246,22 @@ def _unary(run: Run, node: ast.UnaryOp) -> Value:
 def _boolop(run: Run, node: ast.BoolOp) -> Value:
     is_and = isinstance(node.op, ast.And)
     result: Value | None = None
-    frame = run.frame
-    env = frame.env
+    env = run.frame.env
+    wide: dict[str, Value] = {}  # what the names stood for before a part was taken to hold
     for part in node.values:
         value = evaluate(run, part)
         known = decide(run, value)
         if known is not None and known is not is_and:
             result = value if result is None else join(result, value)
-            frame.env = env
-            return result
+            break
         if known is None or part is node.values[-1]:
             result = value if result is None else join(result, value)
+        for name in names_in(part):
+            if name in env:
+                wide.setdefault(name, env[name])
         if not narrow(run, part, is_and):
             break
-    frame.env = env
+    env.update(wide)
     return TRUE if result is None else result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gradlint.flow.lattice import Cut, Site, Value, join
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from gradlint.flow.heap import Obj
     from gradlint.flow.run import Run
     from gradlint.survey.source import SourceFile
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 # How a statement ends: control falls through, or leaves by one of these.  DONE: every path left, and each was recorded.
 FALL, RETURN, BREAK, CONTINUE, RAISE, DONE = range(6)
@@ -112,3 +115,18 @@ def branch(run: Run, frame: Frame, arms: list[Callable[[], int]], *, split: bool
     run.heap.merge(fallen, split=split)
     run.regions = min(after, key=len)
     return FALL
+
+
+def guarded(run: Run, body: Callable[[], T], end: Callable[[], U]) -> tuple[T, U]:
+    """Run ``body`` and then ``end``, through which all goes that leaves the body."""
+    exits, trace = run.frame.exits, run.watch.trace
+    before = len(exits)
+    opened = trace.guard()
+    result = body()
+    trace.guard_ends(opened)
+    mark = run.heap.mark()
+    ended = end()
+    changes = run.heap.since(mark)
+    exits[before:] = [{**left, **changes} for left in exits[before:]]
+    trace.guard_done(opened)
+    return result, ended

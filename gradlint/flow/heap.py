@@ -174,6 +174,10 @@ class Heap:
         """A point to come back to."""
         return len(self.journal)
 
+    def since(self, mark: int) -> dict[tuple[Obj, str], object]:
+        """What was written since ``mark``."""
+        return {(obj, key): obj.attrs.get(key, MISSING) for obj, key, _ in self.journal[mark:]}
+
     def take_back(self, mark: int) -> dict[tuple[Obj, str], object]:
         """Undo everything since ``mark`` and return the values that stood there until now."""
         changes: dict[tuple[Obj, str], object] = {}

@@ -59,7 +59,8 @@ class Trail(NamedTuple):
 class Trait(NamedTuple):
     """What was done to a value just now, gone with the next operation that changes it.
 
-    ``kind``: ``scaled`` (by a gradient scaler, the ``subject``), ``open`` (scaled or not), ``softmax`` or ``sigmoid``.
+    ``kind``: ``scaled`` (by a gradient scaler, the ``subject``), ``open`` (scaled or not), ``softmax``,
+    ``sigmoid`` or ``moved`` (a leaf, copied to where it is used: nothing is saved for its backward).
     ``site``: where.
     """
 
@@ -243,8 +244,16 @@ def join(a: Value, b: Value) -> Value:
         or (a.kind == UNKNOWN and not a.depends and not a.refs)
         or (b.kind == UNKNOWN and not b.depends and not b.refs),
         _join_traits(a.trait, b.trait) if a.trait or b.trait else None,
-        a.tags | b.tags if b.tags else a.tags,
+        a.tags if a.tags == b.tags else _join_tags(a, b),
     )
+
+
+def _join_tags(a: Value, b: Value) -> frozenset[object]:
+    """What holds of either. What is said of a graph for sure must hold of both, where both have one."""
+    tags = a.tags | b.tags
+    if a.live and b.live:
+        return frozenset(tag for tag in tags if not getattr(tag, "sure", False) or (tag in a.tags and tag in b.tags))
+    return tags
 
 
 def _join_traits(a: Trait | None, b: Trait | None) -> Trait | None:

@@ -40,10 +40,13 @@ class Kept:
         self.site = site
         self.before: tuple[int, ...] = ()
         self.crossed: dict[int, list[Value]] = {}
+        self.let_go = False
 
 
 class Spent:
     """The graph behind a value is gone: a backward went through it. ``name``: what holds the value, and ``site`` where it got it."""
+
+    sure = True
 
     def __init__(self, root: Root, name: str, site: Site) -> None:
         self.root = root
@@ -143,6 +146,13 @@ class Leaks:
             copy.attrs["%items"] = Items(marked, rest)
             refs.append(copy)
         return value.replace(refs=tuple(refs)) if refs else value
+
+    def rebound(self, old: Value, new: Value) -> None:
+        """A variable gets a new value. Done in the loop that keeps something in it, that bounds what is kept."""
+        for inner in self._within(old):
+            for tag in inner.tags:
+                if isinstance(tag, Kept) and tag not in new.tags and len(self.turns) >= len(tag.before):
+                    tag.let_go = True
 
     def _cross(self, kept: Kept, old: Value, new: Value) -> None:
         """Note the outermost turn that has ended since the last time something was kept here, if that is still there."""
@@ -269,6 +279,8 @@ class Leaks:
             return value
         if value.refs or not value.live or GUESSED in value.tags or value.live.isdisjoint(sources):
             return value
+        if value.trait is not None and value.trait.kind == "moved":
+            return value
         return value.replace(tags=value.tags | {Spent(root, name, site)})
 
     # -- verdicts ------------------------------------------------------------------------------------------------------
@@ -277,7 +289,7 @@ class Leaks:
         """What one run says at its end."""
         judgement.kept_in_use |= {place_of(kept.site) for kept in self.used}
         for kept in self.kept.values():
-            if kept in self.used or not kept.crossed:
+            if kept in self.used or kept.let_go or not kept.crossed:
                 continue
             verdict = self._leaks(kept)
             if verdict is not None:

@@ -319,6 +319,9 @@ def _leaf(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
     if not row.get("copies"):
         return _new_leaf(run, node) if _requires_grad(kwargs) else CONSTANT_TENSOR
     data = run.flow(_inputs(run, row, args[:1], {k: v for k, v in kwargs.items() if k == "data"}))
+    given = args[0] if args else kwargs.get("data", UNKNOWN_VALUE)
+    if row.get("copies") == "lists" and given.kind in (TENSOR, UNKNOWN) and not _requires_grad(kwargs):
+        return data  # a tensor is handed on as it is
     if data.depends:
         data = run.sever(data, run.cut("python", "call", _name_of(node), node))
     if _requires_grad(kwargs):
@@ -401,7 +404,7 @@ def _backward(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: a
 
 def _gradients(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     run.watch.gradients_asked(node)
-    modules.feed(args)
+    modules.feed([*args, *kwargs.values()])
     for value in args[:1]:
         for inner in containers.everything(run, value):
             run.watch.leaks.use(inner)
@@ -849,9 +852,18 @@ def _step(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AS
     closure = argument(args, kwargs, 0, "closure")
     result: Value = NONE
     if closure is not None and not closure.is_const:
-        result = calls.call_value(run, closure, [], {}, node)
+        result = _with_gradient(run, closure, node)
     run.watch.stepped(obj, node)
     return result
+
+
+def _with_gradient(run: Run, closure: Value, node: ast.AST) -> Value:
+    """What a library's optimizer does with the closure it is given: it switches gradient on and calls it."""
+    outer, run.regions = run.regions, ()
+    try:
+        return calls.call_value(run, closure, [], {}, node)
+    finally:
+        run.regions = outer
 
 
 def _zero_grad(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -1006,7 +1018,7 @@ def unknown_method(run: Run, obj: Obj, name: str, args: Args, kwargs: Kwargs, no
         if name == "step":
             closure = args[0] if args else None
             if closure is not None and any(isinstance(r, FunctionRef) for r in closure.refs):
-                calls.call_value(run, closure, [], {}, node)
+                _with_gradient(run, closure, node)
             run.watch.stepped(obj, node)
         elif name == "zero_grad":
             run.watch.zeroed(obj, node, keeps=False)
@@ -1057,6 +1069,7 @@ def unknown_call(run: Run, target: Value, args: Args, kwargs: Kwargs, node: ast.
     """A call of a value that is not known to be anything."""
     values = [*args, *kwargs.values()]
     run.watch.handed(values, node)
+    modules.feed(values)
     found = [m for v in values for m in modules.module_sources(run, v)]
     params = _parameters_in(run, values)
     result = _loose(run, [*values, *found])
@@ -1250,6 +1263,8 @@ def _tensor_effect(
         result.trait = receiver.trait
     if effect == "move":
         result = result.replace(opaque=receiver.opaque, kind=receiver.kind if receiver.kind != CONST else TENSOR)
+    if name in RESHAPES and any(isinstance(r, Obj) and r.kind == "leaf" for r in receiver.refs):
+        result.trait = Trait("moved", run.site(node))
     return result
 
 

@@ -59,6 +59,8 @@ class Run:
         self.files: dict[int, Frame] = {}
         self.loading: set[tuple[int, str]] = set()
         self.guards: list[str] = []
+        self.handling = 0  # how many handlers of exceptions the run is in, beside the way on which nothing is raised
+        self.closed: set[int] = set()  # ids of the tests whose failing is not meant to happen
         self.memory: dict[tuple[object, ...], Value | None] = {}
         self._cuts: dict[tuple[int, str], Cut] = {}
         self._objects: dict[tuple[object, ...], Obj] = {}
@@ -82,6 +84,8 @@ class Run:
         """A new object made at a node."""
         key = (kind, tag, *node_key(self.frame.file, node))
         obj = Obj(kind, key, site=self.site(node), **fields)  # type: ignore[arg-type]
+        if self.handling:
+            obj.attrs["%handling"] = True
         self.watch.allocated(obj)
         return obj
 

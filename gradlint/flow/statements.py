@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from gradlint.flow import containers, expressions, modules
 from gradlint.flow.calls import enter_context, iterate_generator, make_function
-from gradlint.flow.conditions import decide, narrow, splits
-from gradlint.flow.frame import BREAK, CONTINUE, DONE, FALL, RAISE, RETURN, branch, join_envs
+from gradlint.flow.conditions import decide, narrow, narrow_attribute, splits
+from gradlint.flow.frame import BREAK, CONTINUE, DONE, FALL, RAISE, RETURN, branch, guarded, join_envs
 from gradlint.flow.heap import ClassRef, LibRef, Obj
-from gradlint.flow.lattice import NONE, UNKNOWN_VALUE, Value, ref
+from gradlint.flow.lattice import NONE, TRUE, UNKNOWN_VALUE, Value, ref
 from gradlint.flow.reading import words
 from gradlint.survey.project import import_bindings, is_main_guard
 
@@ -54,6 +54,8 @@ def _assign(run: Run, node: ast.Assign) -> int:
                     assign(run, place, value, node)
                 return FALL
     value = expressions.evaluate(run, node.value)
+    if isinstance(node.value, ast.Attribute) and node.value.attr == "training" and not value.is_const:
+        value = TRUE  # a mode is remembered to go back to it, and nobody goes back to evaluation
     if value.live and isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.Add) and len(node.targets) == 1:
         value = _sum_kept(run, node.targets[0], node.value, value, node)
     for place in node.targets:
@@ -107,6 +109,8 @@ def assign(run: Run, target: ast.expr, value: Value, node: ast.AST, *, augmented
         for item in value.refs:
             if isinstance(item, Obj) and item.owner is None and not item.label and item.kind != "list":
                 item.label = target.id  # type: ignore[attr-defined]
+        if run.watch.leaks.kept and not augmented and target.id in run.frame.env:  # type: ignore[attr-defined]
+            run.watch.leaks.rebound(run.frame.env[target.id], value)  # type: ignore[attr-defined]
         run.frame.env[target.id] = value  # type: ignore[attr-defined]
         if value.live or value.refs:
             run.frame.places[target.id] = run.site(node)  # type: ignore[attr-defined]
@@ -156,10 +160,15 @@ def _if(run: Run, node: ast.If) -> int:
             if said:
                 run.guards.pop()
 
+    if node.orelse:
+        _close(run, node)
+    closed = id(node) in run.closed
+
     def arm(body: list[ast.stmt], truth: bool) -> Callable[[], int]:
         def go() -> int:
-            if not narrow(run, node.test, truth):
+            if (closed and not truth) or not narrow(run, node.test, truth):
                 return RAISE
+            narrow_attribute(run, node.test, truth)
             return execute(run, body)
 
         return go
@@ -169,8 +178,30 @@ def _if(run: Run, node: ast.If) -> int:
     return branch(run, frame, [arm(node.body, True), arm(node.orelse, False)], split=splits(run, node.test))
 
 
-def _loop(run: Run, turn: Callable[[], int], turns: int) -> int:
-    """Run a loop body ``turns`` times and gather what breaks out of it."""
+def _close(run: Run, node: ast.If) -> None:
+    """Note the last test of a chain that tells one thing apart by words: that it is yet another word is not meant to happen."""
+    first, last = _worded(node.test), node
+    while first and len(last.orelse) == 1 and isinstance(inner := last.orelse[0], ast.If):
+        last = inner
+    if first and last is not node and not last.orelse and _worded(last.test) & first:
+        run.closed.add(id(last))
+
+
+def _worded(test: ast.expr) -> set[str]:
+    """What a condition compares with a string."""
+    parts = test.values if isinstance(test, ast.BoolOp) else [test]
+    return {
+        words(part.left)
+        for part in parts
+        if isinstance(part, ast.Compare)
+        and isinstance(part.ops[0], ast.Eq)
+        and isinstance(part.comparators[0], ast.Constant)
+        and isinstance(part.comparators[0].value, str)
+    }
+
+
+def _loop(run: Run, turn: Callable[[], int], turns: int, *, spelled: bool = False) -> int:
+    """Run a loop body ``turns`` times and gather what breaks out of it. ``spelled``: over things written out in the loop."""
     frame = run.frame
     frame.loops.append([])
     broken: list[tuple[dict[str, Value], dict[tuple[Obj, str], object]]] = []
@@ -178,9 +209,11 @@ def _loop(run: Run, turn: Callable[[], int], turns: int) -> int:
     try:
         for _ in range(turns):
             outer = run.watch.trace.turn()
-            run.watch.leaks.turn(frame, sole=turns == 1)
-            status = branch(run, frame, [turn]) if turns else FALL
-            run.watch.leaks.turn_done()
+            if not spelled:
+                run.watch.leaks.turn(frame, sole=turns == 1)
+            status = branch(run, frame, [turn])
+            if not spelled:
+                run.watch.leaks.turn_done()
             run.watch.trace.turn_done(outer)
             here = frame.loops[-1]
             again = [(env, changes) for kind, env, changes in here if kind == CONTINUE]
@@ -222,8 +255,9 @@ def _for(run: Run, node: ast.For | ast.AsyncFor) -> int:
         status = FALL
         frame_loops = len(frame.loops)
         run.watch.loop_entered(node, exact=True)
+        spelled = isinstance(node.iter, ast.List | ast.Tuple)
         for item in items.values:
-            status = _loop(run, lambda item=item: _turn(run, node, item), 1)  # type: ignore[misc]
+            status = _loop(run, lambda item=item: _turn(run, node, item), 1, spelled=spelled)  # type: ignore[misc]
             if status in (RETURN, DONE, RAISE):
                 break
         run.watch.loop_left(node)
@@ -307,6 +341,14 @@ def _with_items(run: Run, node: ast.With | ast.AsyncWith, index: int) -> int:
 
 
 def _try(run: Run, node: ast.Try | ast.TryStar) -> int:
+    if not node.finalbody:
+        return _tried(run, node)
+    status, final = guarded(run, lambda: _tried(run, node), lambda: execute(run, node.finalbody))
+    return final or status
+
+
+def _tried(run: Run, node: ast.Try | ast.TryStar) -> int:
+    """All but the ``finally`` of a ``try``."""
     frame = run.frame
     exits = len(frame.exits)
     status = execute(run, node.body)
@@ -314,13 +356,12 @@ def _try(run: Run, node: ast.Try | ast.TryStar) -> int:
         status = branch(run, frame, [partial(_handler, run, handler) for handler in node.handlers])
     elif status == FALL and node.handlers and len(frame.exits) == exits:
         if _is_import_fallback(node):
-            return execute(run, node.orelse) or execute(run, node.finalbody)
+            return execute(run, node.orelse)
         if not any(_leaves(handler.body) for handler in node.handlers):
             status = branch(run, frame, [lambda: FALL, *(partial(_handler, run, handler) for handler in node.handlers)])
     if status == FALL:
         status = execute(run, node.orelse)
-    final = execute(run, node.finalbody)
-    return final or status
+    return status
 
 
 def _is_import_fallback(node: ast.Try | ast.TryStar) -> bool:
@@ -334,7 +375,11 @@ def _leaves(body: list[ast.stmt]) -> bool:
 def _handler(run: Run, handler: ast.ExceptHandler) -> int:
     if handler.name:
         run.frame.env[handler.name] = UNKNOWN_VALUE
-    return execute(run, handler.body)
+    run.handling += 1
+    try:
+        return execute(run, handler.body)
+    finally:
+        run.handling -= 1
 
 
 def _function(run: Run, node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

@@ -94,16 +94,29 @@ class Choice:
         self.arms: list[Block] = []
 
 
+class Finally:
+    """What happens in a ``try``, and what happens after it however it is left."""
+
+    __slots__ = ("body", "end")
+
+    def __init__(self) -> None:
+        self.body: Block = []
+        self.end: Block = []
+
+
 class Call:
     """A project function in place of its call.
 
     ``node``: the call.  ``file``: where the call stands.  ``function``: the definition.  ``outer``: the call that this one
-    happens in.
+    happens in.  ``around``: it is a context manager's, and the statements it stands around are in its body.
     """
 
-    __slots__ = ("body", "file", "function", "node", "outer")
+    __slots__ = ("around", "body", "file", "function", "node", "outer")
 
-    def __init__(self, node: ast.AST, file: SourceFile | None, function: ast.AST, outer: Call | None) -> None:
+    def __init__(
+        self, node: ast.AST, file: SourceFile | None, function: ast.AST, outer: Call | None, *, around: bool = False
+    ) -> None:
+        self.around = around
         self.node = node
         self.file = file
         self.function = function
@@ -111,7 +124,7 @@ class Call:
         self.body: Block = []
 
 
-Block = list[Event | Exit | Loop | Choice | Call]
+Block = list[Event | Exit | Loop | Choice | Call | Finally]
 
 
 class Trace:
@@ -197,9 +210,29 @@ class Trace:
         if not any(choice.arms) and self._block[-1] is choice:
             self._block.pop()
 
-    def enter(self, node: ast.AST, file: SourceFile | None, function: ast.AST) -> tuple[Call, Block, int]:
+    def guard(self) -> tuple[Finally, Block, int]:
+        """A ``try`` that has a ``finally`` begins."""
+        guarded = Finally()
+        opened = guarded, self._block, self._count
+        self._block.append(guarded)
+        self._block = guarded.body
+        return opened
+
+    def guard_ends(self, opened: tuple[Finally, Block, int]) -> None:
+        """Its ``finally`` begins."""
+        self._block = opened[0].end
+
+    def guard_done(self, opened: tuple[Finally, Block, int]) -> None:
+        """Its ``finally`` ends; one in which nothing happened, and that nothing leaves, is forgotten."""
+        guarded, self._block, count = opened
+        if self._count == count and not guarded.body and self._block[-1] is guarded:
+            self._block.pop()
+
+    def enter(
+        self, node: ast.AST, file: SourceFile | None, function: ast.AST, *, around: bool = False
+    ) -> tuple[Call, Block, int]:
         """A project function begins."""
-        call = Call(node, file, function, self.call)
+        call = Call(node, file, function, self.call, around=around)
         opened = call, self._block, self._count
         self._block.append(call)
         self._block, self.call = call.body, call

@@ -35,6 +35,7 @@ from gradlint.flow.trace import (
     Call,
     Choice,
     Event,
+    Finally,
     Loop,
 )
 
@@ -896,7 +897,15 @@ def _trains_here(turns: list[Block]) -> bool:
         for item in block:
             if isinstance(item, Event) and item.kind == BACKWARD:
                 return True
-            inner = item.arms if isinstance(item, Choice) else [item.body] if isinstance(item, Call) else []
+            inner = (
+                item.arms
+                if isinstance(item, Choice)
+                else [item.body]
+                if isinstance(item, Call)
+                else [item.body, item.end]
+                if isinstance(item, Finally)
+                else []
+            )
             if inner and _trains_here(inner):
                 return True
     return False

@@ -650,8 +650,8 @@ class Watch:
             self.unfrozen.update(owners)
             fresh = [o for o in changed if o in owners]
             self.pending = [p for p in self.pending if not (p.kind == "freeze" and any(o in p.parts for o in fresh))]
-            outside = tuple(o for o in fresh if not self.covered(o))
-            if outside and not self.opaque_optimizers:
+            outside = tuple(o for o in fresh if not self.covered(o) and "%handling" not in o.attrs)
+            if outside and not self.opaque_optimizers and not run.handling:
                 for optimizer in self.optimizers:
                     state = optimizer.attrs["%optimizer"]
                     if not state.opaque:
@@ -706,7 +706,7 @@ class Watch:
             newer = tuple(f for f in newer if not any(e.owner is f for e in state.params))
             if not newer:
                 continue
-            if any(self.holds(state, p) for p in (old_parts or mine)):
+            if not run.handling and any(self.holds(state, p) for p in (old_parts or mine)):
                 label = f"{obj.name()}.{name}" if obj.name() else name
                 self.pending.append(
                     Pending("replace", run.site(node), optimizer, newer, self.here(), False, (label,), added=not old_parts)
