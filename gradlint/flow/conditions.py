@@ -6,8 +6,8 @@ import ast
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from gradlint.flow.heap import ClassRef, FunctionRef, NameOf, Obj, Parameter, ParamSet
-from gradlint.flow.lattice import OBJECT, Value, const
+from gradlint.flow.heap import ClassRef, FunctionRef, LibRef, NameOf, Obj, Parameter, ParamSet
+from gradlint.flow.lattice import OBJECT, UNKNOWN, Value, const
 from gradlint.flow.reading import names_in, words
 
 if TYPE_CHECKING:
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 
 # Whether a dotted name passes a test; None where that is open.
 Predicate = Callable[[str], bool | None]
+
+TENSOR_CLASS = "torch.Tensor"
+TENSORS = {TENSOR_CLASS, "torch.nn.Parameter", "torch.nn.parameter.Parameter"}
+PLAIN = {"builtins.int", "builtins.float", "builtins.str", "builtins.bool"}
 
 
 def decide(run: Run, value: Value) -> bool | None:
@@ -283,20 +287,44 @@ def _keep(run: Run, variable: str, keep: Predicate, truth: bool) -> bool:
 
 def _narrow_isinstance(run: Run, test: ast.Call, truth: bool) -> bool:
     from gradlint.flow.expressions import evaluate
-    from gradlint.flow.modules import is_instance
+    from gradlint.flow.modules import is_instance, may_be_module
 
     subject = test.args[0]
     value = evaluate(run, subject)
     classes = evaluate(run, test.args[1])
     verdicts = [(item, is_instance(run, item, classes)) for item in value.refs]
     if not verdicts:
+        if isinstance(subject, ast.Name) and value.depends and _no_tensor(run, classes, truth):
+            run.frame.env[subject.id] = Value(UNKNOWN)
         return True
     kept = tuple(item for item, verdict in verdicts if verdict is None or verdict is truth)
+    if truth and isinstance(subject, ast.Name) and _all_tensors(run, classes):
+        kept = tuple(item for item in kept if not (isinstance(item, Obj) and may_be_module(run, item)))
+        if not kept:
+            run.frame.env[subject.id] = Value(UNKNOWN, value.live, value.dead, opaque=True)
+            return True
     if not kept:
         return value.opaque
     if isinstance(subject, ast.Name) and len(kept) != len(value.refs):
         run.frame.env[subject.id] = value.replace(refs=kept)
     return True
+
+
+def _all_tensors(run: Run, classes: Value) -> bool:
+    """Whether these classes are tensors, and no modules among them."""
+    names = [run.program.knowledge.canonical(item.name) for item in classes.refs if isinstance(item, LibRef)]
+    return bool(names) and len(names) == len(classes.refs) and all(name in TENSORS for name in names)
+
+
+def _no_tensor(run: Run, classes: Value, truth: bool) -> bool:
+    """Whether a value that is (``truth``), or is not, of these classes can be no tensor."""
+    from gradlint.flow.containers import everything
+
+    found = [item for value in everything(run, classes) for item in value.refs if not isinstance(item, Obj)]
+    names = {run.program.knowledge.canonical(item.name) for item in found if isinstance(item, LibRef)}
+    if truth:
+        return bool(names) and len(names) == len(found) and names <= PLAIN
+    return TENSOR_CLASS in names
 
 
 def narrow_attribute(run: Run, test: ast.expr, truth: bool) -> None:

@@ -25,6 +25,7 @@ from gradlint.flow.lattice import (
     ref,
     same_flow,
 )
+from gradlint.flow.leaks import GUESSED
 
 if TYPE_CHECKING:
     from gradlint.flow.run import Run
@@ -187,7 +188,7 @@ def parts(run: Run, value: Value, count: int, starred: bool, node: ast.AST) -> l
             group = tuple((entry.name, entry) for entry in named.entries)
             return [Value(OBJECT, refs=(NameOf(group),)), value]
     item = element(run, value, node)
-    return [item] * count
+    return [item if item.refs else item.replace() for _ in range(count)]  # each is a value of its own
 
 
 def item(run: Run, holder: Value, index: Value, node: ast.AST) -> Value:
@@ -207,7 +208,9 @@ def item(run: Run, holder: Value, index: Value, node: ast.AST) -> Value:
             else:
                 part = modules.child(run, target, index, node)
         elif isinstance(target, ParamSet):
-            part = ref(target)
+            word = index.const if index.is_const and isinstance(index.const, str) else "params"
+            setting = word != "params" and word.isidentifier() and not any(e.name == word for e in target.entries)
+            part = Value(CONST) if setting else ref(target)
         elif isinstance(target, ClassRef | LibRef):
             part = ref(target) if not (isinstance(target, LibRef) and target.receiver is not None) else None
         if part is None:
@@ -219,6 +222,8 @@ def item(run: Run, holder: Value, index: Value, node: ast.AST) -> Value:
         values = (plain, index) if holder.kind == TENSOR or holder.depends else (plain,)
         taken = run.flow(values, holder.kind if holder.kind in (TENSOR, "array") else UNKNOWN)
         taken.trait = holder.trait
+        if taken.live and holder.kind == UNKNOWN and not (index.is_const and isinstance(index.const, int | slice)):
+            taken.tags = taken.tags | {GUESSED}  # what lies under a name may be a number as well
         found = taken if found is None else join(found, taken)
     assert found is not None
     if index.dead and not found.depends and not loose:

@@ -250,10 +250,10 @@ def join(a: Value, b: Value) -> Value:
 
 def _join_tags(a: Value, b: Value) -> frozenset[object]:
     """What holds of either. What is said of a graph for sure must hold of both, where both have one."""
-    tags = a.tags | b.tags
-    if a.live and b.live:
-        return frozenset(tag for tag in tags if not getattr(tag, "sure", False) or (tag in a.tags and tag in b.tags))
-    return tags
+    needed = (True, "always") if a.live and b.live else ("always",)
+    return frozenset(
+        tag for tag in a.tags | b.tags if getattr(tag, "sure", False) not in needed or (tag in a.tags and tag in b.tags)
+    )
 
 
 def _join_traits(a: Trait | None, b: Trait | None) -> Trait | None:

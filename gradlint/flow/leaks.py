@@ -44,11 +44,14 @@ class Kept:
 
 
 class Spent:
-    """The graph behind a value is gone: a backward went through it. ``name``: what holds the value, and ``site`` where it got it."""
+    """The graph behind a value is gone: a backward went through it.
 
-    sure = True
+    ``name``: what holds the value, and ``site`` where it got it.  ``sure``: what is said holds where it holds of all paths that
+    have a graph (True), or of all paths (``always``).
+    """
 
-    def __init__(self, root: Root, name: str, site: Site) -> None:
+    def __init__(self, root: Root, name: str, site: Site, *, slot: bool) -> None:
+        self.sure = "always" if slot else True
         self.root = root
         self.name = name
         self.site = site
@@ -255,33 +258,32 @@ class Leaks:
             for name, value in list(frame.env.items()):
                 if value is root.value:
                     continue
-                changed = self._spent(value, sources, root, name, frame.places.get(name))
+                changed = self._spent(value, sources, root, name, frame.places.get(name), slot=False)
                 if changed is not value:
                     frame.env[name] = changed
         for (obj, name), site in list(self.slots.items()):
             held = obj.attrs.get(name)
             if isinstance(held, Value):
-                changed = self._spent(held, sources, root, f"{obj.name() or 'self'}.{name}", site)
+                changed = self._spent(held, sources, root, f"{obj.name() or 'self'}.{name}", site, slot=True)
                 if changed is not held:
                     run.heap.write(obj, name, changed)
 
-    def _spent(self, value: Value, sources: set[Obj], root: Root, name: str, site: Site | None) -> Value:
+    def _spent(self, value: Value, sources: set[Obj], root: Root, name: str, site: Site | None, *, slot: bool) -> Value:
         if site is None:
             return value
         if value.kind == OBJECT and len(value.refs) == 1 and isinstance(value.refs[0], Obj):
             obj = value.refs[0]
             items = obj.attrs.get("%items")
             if obj.kind in ("tuple", "list") and isinstance(items, Items) and isinstance(items.known, tuple):
-                known = tuple(self._spent(v, sources, root, name, site) for v in items.known)
-                rest = None if items.rest is None else self._spent(items.rest, sources, root, name, site)
-                if rest is not items.rest or any(a is not b for a, b in zip(known, items.known, strict=True)):
-                    self.run.heap.write(obj, "%items", Items(known, rest))
+                known = tuple(self._spent(v, sources, root, name, site, slot=slot) for v in items.known)
+                if any(a is not b for a, b in zip(known, items.known, strict=True)):  # the rest stands for several things
+                    self.run.heap.write(obj, "%items", Items(known, items.rest))
             return value
         if value.refs or not value.live or GUESSED in value.tags or value.live.isdisjoint(sources):
             return value
         if value.trait is not None and value.trait.kind == "moved":
             return value
-        return value.replace(tags=value.tags | {Spent(root, name, site)})
+        return value.replace(tags=value.tags | {Spent(root, name, site, slot=slot)})
 
     # -- verdicts ------------------------------------------------------------------------------------------------------
 

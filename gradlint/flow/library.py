@@ -1141,9 +1141,9 @@ def tensor_attribute(run: Run, value: Value, name: str, node: ast.AST) -> Value:
                 source = Value(TENSOR, frozenset(e.owner for r in value.refs if isinstance(r, ParamSet) for e in r.entries))
             result = run.sever(source, run.cut(row.get("kind", "data"), "attribute", f".{name}", node))
             return result.replace(refs=(DataOf(params),)) if params is not None else result
+        if row.effect == "requires-grad" and row.get("attribute"):
+            return _tracked(run, value, leaf)
         if row.effect == "constant":
-            if name == "requires_grad":
-                return _tracked(value, leaf)
             return Value(TENSOR) if name == "grad" else Value(CONST)
         if row.get("attribute"):
             return run.flow((value,), value.kind)
@@ -1159,11 +1159,13 @@ def tensor_attribute(run: Run, value: Value, name: str, node: ast.AST) -> Value:
     return Value(UNKNOWN, opaque=value.opaque)
 
 
-def _tracked(value: Value, leaf: Obj | None) -> Value:
+def _tracked(run: Run, value: Value, leaf: Obj | None) -> Value:
     """``tensor.requires_grad``, where it is known."""
     if leaf is not None:
         state = modules.frozen(leaf)
         return UNKNOWN_VALUE if state == "maybe" else const(not state)
+    if run.regions and not value.live and value.region is not None:
+        return FALSE  # made where gradient is off
     if value.opaque or any(isinstance(r, ParamSet) for r in value.refs):
         return UNKNOWN_VALUE
     if value.live and all(modules.frozen(s) is False for s in value.live if s.kind != "opaque"):

@@ -116,6 +116,8 @@ class _File:
     def _method(self, function: Function) -> None:
         if ALWAYS_RANDOM.search(function.name) or ALWAYS_RANDOM.search(ast.get_docstring(function) or ""):
             return
+        if MODE.search(function.name):  # a step of training, or of evaluation: it is run in one mode only
+            return
         knows = any(_speaks_of_mode(part) for part in ast.walk(function))
         made = dict(_made(function))
         for call in ast.walk(function):

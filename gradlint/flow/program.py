@@ -34,6 +34,8 @@ _T = TypeVar("_T")
 SCRIPT_STEPS, FUNCTION_STEPS = 60_000, 15_000
 # When a project has used up its share of steps, the functions left get a look only.
 SHARE, SHARE_PER_LINE, LOOK = 400_000, 0.5, 2_000
+# Saying what a run has shown takes steps as well; these are more than enough for any.
+JUDGING_STEPS = 1_000_000
 PYTHON = frozenset(dir(builtins))
 
 # Lines that make a function worth an entry of its own: something is back-propagated, optimized or stepped there.
@@ -565,6 +567,7 @@ class Program:
             problems.append(Problem(where, f"internal error while following this file: {type(error).__name__}: {error}"))
             run.truncated = True
         spent = steps - max(run.budget, 0)
+        run.budget = JUDGING_STEPS
         return _Followed(judge(run), tuple(problems), frozenset(run.watch.executed), steps, spent)
 
     def is_root(self, info: FunctionInfo) -> bool:
