@@ -222,7 +222,8 @@ def item(run: Run, holder: Value, index: Value, node: ast.AST) -> Value:
         values = (plain, index) if holder.kind == TENSOR or holder.depends else (plain,)
         taken = run.flow(values, holder.kind if holder.kind in (TENSOR, "array") else UNKNOWN)
         taken.trait = holder.trait
-        if taken.live and holder.kind == UNKNOWN and not (index.is_const and isinstance(index.const, int | slice)):
+        named = (index.live or index.kind != TENSOR) and not (index.is_const and isinstance(index.const, int | slice))
+        if named and taken.live and (holder.kind == UNKNOWN or all(source.kind == "opaque" for source in taken.live)):
             taken.tags = taken.tags | {GUESSED}  # what lies under a name may be a number as well
         found = taken if found is None else join(found, taken)
     assert found is not None

@@ -166,6 +166,8 @@ def _unlisted(run: Run, name: str, args: Args, kwargs: Kwargs, node: ast.AST) ->
     values = [*args, *kwargs.values()]
     for value in values:
         run.watch.membership.consumed(value, node, surely=name.startswith("torch."))
+    if name.startswith("torch.") and last.endswith("_") and not last.endswith("__") and len(args) > 1:
+        _written_into(run, args[0], args[1:])
     if name.startswith("torch.") and not (last[:1].isupper()):
         tensor_class = run.program.knowledge.member("torch.Tensor", last)
         if tensor_class is not None and args and not tensor_class.get("attribute"):
@@ -198,6 +200,14 @@ def _unlisted(run: Run, name: str, args: Args, kwargs: Kwargs, node: ast.AST) ->
             opaque=True,
         )
     return _loose(run, values)
+
+
+def _written_into(run: Run, target: Value, sources: Args) -> None:
+    """A function that writes into what it is given: parameters get the values of other parameters."""
+    held = [r for v in containers.everything(run, target) for r in v.refs if isinstance(r, ParamSet)]
+    if any(isinstance(r, ParamSet) for source in sources for v in containers.everything(run, source) for r in v.refs):
+        for params in held:
+            run.watch.copied_into(params)
 
 
 def _tensors(run: Run, values: Iterable[Value]) -> list[Value]:

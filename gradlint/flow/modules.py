@@ -446,6 +446,8 @@ def set_mode(
     top = obj if top is None else top
     mode = "maybe" if trains is None else "train" if trains else "eval"
     run.watch.mode_set(obj, mode, node, top)
+    if obj is top and obj.kind == "library" and mode == "train" and obj.attrs.get("%mode") == "eval":
+        obj.attrs["%random"] = True  # a single layer, put back into train mode: it is to be random in evaluation too
     run.heap.write(obj, "%mode", mode)
     for key, value in list(obj.attrs.items()):
         if key.startswith("%child.") and obj.kind == "opaque":

@@ -857,6 +857,7 @@ class Unevaluated(Question):
 
         run = self.run
         layers = [layer for layer in event.owners if layer.kind == "library" and layer.attrs.get("%mode") != "eval"]
+        layers = [layer for layer in layers if "%random" not in layer.attrs]
         region = run.watch.switched.get(id(event.site.node))
         if not layers or region is None or region.guarded or modules.frozen(layers[0]) is True:
             return
