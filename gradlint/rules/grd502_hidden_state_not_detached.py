@@ -27,7 +27,7 @@ class HiddenStateNotDetached(Rule[StateCarried]):
             f"{name} carries its graph into the next iteration, whose backward ({self.place(fact.backward)}) goes through it a "
             f"second time and fails.",
             fact=fact,
-            help=f"Detach it once the iteration has used it: {code(f'{fact.name} = {fact.name}.detach()')}; each part of a tuple.",
+            help=f"Detach it once it was used: {code(f'{fact.name} = {fact.name}.detach()')}; each part of a tuple.",
             claim=Claim("flow", "carried", (fact.name,), fact.span),
             fix=fix,
         )
