@@ -58,7 +58,7 @@ class Worker:
             else:
                 self._answer(self._carry_out(request))
                 self._untidy += 1
-                if self._untidy >= _BUSY:
+                if self._untidy >= _BUSY or (self._grown and self._queue.empty()):  # who has just opened a project, looks first
                     self._tidy()
 
     def _next(self) -> Check | Forget | None:
