@@ -579,7 +579,8 @@ class Program:
 
     def _entries(self, file: SourceFile) -> list[tuple[ast.ClassDef | None, tuple[FunctionNode, ...]]]:
         """Functions worth an entry, the methods of one class together."""
-        events, freezing = _lines(EVENT, file.text), _lines(FREEZING, file.text)
+        events = _lines(EVENT, file.text)
+        freezing = _lines(FREEZING, file.text) if "requir" in file.text else []
         if not events and not freezing and not self.roots:
             return []
         assert file.tree is not None
