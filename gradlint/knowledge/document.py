@@ -6,6 +6,7 @@ long as the file has the same time and size, and is not written where Python is 
 
 from __future__ import annotations
 
+import contextlib
 import marshal
 import os
 import sys
@@ -46,4 +47,5 @@ def _keep(place: Path, data: bytes) -> None:
         partial.write_bytes(data)
         partial.replace(place)
     except OSError:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
