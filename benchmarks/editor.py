@@ -12,22 +12,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import os
-import queue
 import random
 import statistics
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 600.0
-
+from client import Client
 
 # The workspace -------------------------------------------------------------------------------------------------------
 
@@ -151,86 +143,7 @@ def workspace(root: Path, lines: int, big: int) -> Path:
     raise AssertionError
 
 
-# The client ----------------------------------------------------------------------------------------------------------
-
-
-class Client:
-    """As much of an editor as it takes to type and to look."""
-
-    def __init__(self, root: Path) -> None:
-        self.server = subprocess.Popen(
-            [sys.executable, "-m", "gradlint", "server"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-        )
-        self._numbers = itertools.count(1)
-        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
-        self.published: queue.Queue[tuple[float, dict[str, Any]]] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
-        self.request(
-            "initialize",
-            {
-                "processId": os.getpid(),
-                "rootUri": root.as_uri(),
-                "workspaceFolders": [{"uri": root.as_uri(), "name": "workspace"}],
-                "capabilities": {
-                    "textDocument": {"publishDiagnostics": {"relatedInformation": True}},
-                    "workspace": {"didChangeWatchedFiles": {"dynamicRegistration": True}},
-                },
-            },
-        )
-        self.notify("initialized", {})
-
-    def _send(self, message: dict[str, Any]) -> None:
-        assert self.server.stdin
-        data = json.dumps({"jsonrpc": "2.0", **message}).encode()
-        self.server.stdin.write(b"Content-Length: %d\r\n\r\n" % len(data) + data)
-        self.server.stdin.flush()
-
-    def notify(self, method: str, params: Any) -> None:
-        self._send({"method": method, "params": params})
-
-    def request(self, method: str, params: Any) -> Any:
-        number = next(self._numbers)
-        self._send({"id": number, "method": method, "params": params})
-        return self._answers.get(timeout=PATIENCE)["result"]
-
-    def _read(self) -> None:
-        assert self.server.stdout
-        while True:
-            size = 0
-            while line := self.server.stdout.readline().strip():
-                if line.lower().startswith(b"content-length:"):
-                    size = int(line.split(b":")[1])
-            if not size:
-                return
-            message = json.loads(self.server.stdout.read(size))
-            now = time.perf_counter()
-            if message.get("method") == "textDocument/publishDiagnostics":
-                self.published.put((now, message["params"]))
-            elif "method" in message and "id" in message:
-                self._send({"id": message["id"], "result": None})
-            elif "id" in message:
-                self._answers.put(message)
-
-    def answer(self, version: int) -> tuple[float, int]:
-        """When the findings for a version came, and how many there were."""
-        while True:
-            when, params = self.published.get(timeout=PATIENCE)
-            if params.get("version") == version:
-                return when, len(params["diagnostics"])
-
-    def close(self) -> int:
-        self.request("shutdown", None)
-        self.notify("exit", None)
-        return self.server.wait(timeout=30)
-
-    def processes(self) -> list[int]:
-        """The server and the process that analyses."""
-        own = self.server.pid
-        children = Path(f"/proc/{own}/task/{own}/children").read_text().split()
-        return [own, *map(int, children)]
+# Looking -------------------------------------------------------------------------------------------------------------
 
 
 def memory(process: int) -> float:
@@ -319,19 +232,22 @@ def main() -> None:
         when, _ = client.answer(1)
         print(f"first findings after {when - began:.1f} s")
         time.sleep(3)
-        _, worker = client.processes()
-        waits, used = [], []
+        processes = client.processes()
+        waits: list[float] = []
+        used: list[list[float]] = []
         for _ in range(options.keys):
-            before = processor(worker)
+            before = [processor(process) for process in processes]
             sent = time.perf_counter()
             typist.key()
             when, _ = client.answer(typist.version)
             waits.append(1000 * (when - sent))
-            used.append(1000 * (processor(worker) - before))
             time.sleep(options.pause)
+            used.append([1000 * (processor(process) - start) for process, start in zip(processes, before, strict=True)])
         print(
             f"keystroke to findings, {len(waits)} keys: p50 {share(waits, 0.5):.0f} ms, p95 {share(waits, 0.95):.0f} ms, "
-            f"max {max(waits):.0f} ms; processor time of the analysis: mean {statistics.mean(used):.0f} ms"
+            f"max {max(waits):.0f} ms; mean processor time of the server "
+            f"{statistics.mean(server for server, _ in used):.0f} ms, of the analysis "
+            f"{statistics.mean(analysis for _, analysis in used):.0f} ms"
         )
         held = []
         for number in range(options.replay):

@@ -579,7 +579,8 @@ def test_whole_workspace(project: Path) -> None:
     run(scenario())
 
 
-def test_notebook(project: Path) -> None:
+@pytest.mark.parametrize("pull", [False, True])
+def test_notebook(project: Path, pull: bool) -> None:
     """Findings of a notebook are shown in its cells, and follow cells that are edited, added, moved and removed."""
     cells = [
         "import torch\nfrom torch import nn\n%matplotlib inline",
@@ -588,7 +589,7 @@ def test_notebook(project: Path) -> None:
     ]
 
     async def scenario() -> None:
-        async with editing(project, vscode(pull=False)) as editor:
+        async with editing(project, vscode(pull=pull)) as editor:
             notebook = editor.uri("play.ipynb")
             uris = [f"vscode-notebook-cell:{notebook.removeprefix('file:')}#c{number}" for number in range(3)]
             documents = [t.TextDocumentItem(uri, "python", 1, text) for uri, text in zip(uris, cells, strict=True)]
@@ -630,12 +631,16 @@ def test_notebook(project: Path) -> None:
             array = t.NotebookCellArrayChange(start=3, delete_count=1, cells=[])
             structure = t.NotebookDocumentCellChangeStructure(array, did_close=[t.TextDocumentIdentifier(new)])
             change(t.NotebookDocumentCellChanges(structure=structure), 4)
-            await editor.until(lambda: not editor.published[new].diagnostics)
+            if pull:
+                assert await editor.pull(new) == []
+            else:
+                await editor.until(lambda: not editor.published[new].diagnostics)
             identifiers = [t.TextDocumentIdentifier(uri) for uri in uris]
             editor.client.notebook_document_did_close(
                 t.DidCloseNotebookDocumentParams(t.NotebookDocumentIdentifier(notebook), identifiers)
             )
-            await editor.until(lambda: not any(editor.published[uri].diagnostics for uri in uris))
+            if not pull:
+                await editor.until(lambda: not any(editor.published[uri].diagnostics for uri in uris))
 
     run(scenario())
 

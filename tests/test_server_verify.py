@@ -210,3 +210,24 @@ def test_an_interpreter_without_gradlint_is_named(project: Path) -> None:
             assert client.messages[-1].message.endswith("no code can be run here: torch is missing")
 
     asyncio.run(scenario())
+
+
+def test_the_code_is_really_run(project: Path) -> None:
+    """The whole way, with an interpreter that has torch: the finding is confirmed, with what starves."""
+    pytest.importorskip("torch")
+
+    async def scenario() -> None:
+        (project.parent / "python").unlink()
+        (project.parent / "python").write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} "$@"\n')
+        (project.parent / "python").chmod(0o755)
+        async with editing(project, {"interpreter": [str(project.parent / "python")], "verify": {"enable": True}}) as client:
+            uri = await opened(client, project)
+            (found,) = await lens(client, uri)
+            assert found.command
+            parameters = t.ExecuteCommandParams(found.command.command, arguments=found.command.arguments)
+            answer = await asyncio.wait_for(client.workspace_execute_command_async(parameters), 3 * PATIENCE)
+            assert answer["verdict"] == "confirmed", answer  # type: ignore[index]
+            assert any("encoder" in text for text in answer["evidence"])  # type: ignore[index]
+            await until(lambda: "Confirmed by running the code" in client.diagnostics[uri][0].message)
+
+    asyncio.run(scenario())

@@ -8,20 +8,59 @@ is what the analysis can vouch for; a rule may lower it, never raise it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar, Self, dataclass_transform
 
 from gradlint.core import Confidence, Span, Step
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass_transform(frozen_default=True)
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class Fact:
-    """A fact about the syntax node at ``span``."""
+    """A fact about the syntax node at ``span``. Subclasses are dataclasses to those who read and use them.
+
+    They share what ``dataclass`` would write for each: there are many, and it takes longer than checking a small file does.
+    ``names``: the fields of a fact, in order.
+    """
+
+    names: ClassVar[tuple[str, ...]] = ("span", "confidence", "path")
 
     span: Span
     confidence: Confidence
     path: tuple[Step, ...]
 
+    def __init_subclass__(cls) -> None:
+        own = (name for name in cls.__annotations__ if name not in cls.names)
+        cls.names = (*cls.names, *own)
 
-@dataclass(frozen=True, slots=True)
+    def __init__(self, *values: Any, **named: Any) -> None:
+        given = dict(zip(self.names, values, strict=False)) | named
+        if len(values) > len(self.names) or len(given) < len(values) + len(named) or not given.keys() <= set(self.names):
+            raise TypeError(f"{type(self).__name__} takes {', '.join(self.names)}, each once")
+        for name in self.names:
+            if name in given:
+                object.__setattr__(self, name, given[name])
+            elif not hasattr(type(self), name):  # a default is an attribute of the class
+                raise TypeError(f"{type(self).__name__} lacks {name}")
+
+    def values(self) -> tuple[Any, ...]:
+        """The values of the fields, in order."""
+        return tuple(getattr(self, name) for name in self.names)
+
+    def replaced(self, **changes: Any) -> Self:
+        """The same fact with other values for some fields."""
+        return type(self)(**(dict(zip(self.names, self.values(), strict=True)) | changes))
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and isinstance(other, Fact) and other.values() == self.values()
+
+    def __hash__(self) -> int:
+        return hash(self.values())
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in zip(self.names, self.values(), strict=True))
+        return f"{type(self).__name__}({shown})"
+
+
 class Severed(Fact):
     """Gradient stops here although something that should train sits behind it.
 
@@ -45,7 +84,6 @@ class Severed(Fact):
     differentiable: str = ""
 
 
-@dataclass(frozen=True, slots=True)
 class DeviceRoundTrip(Fact):
     """A live tensor moves to the CPU and goes on to the loss. ``span``: the call. ``api``: ``.cpu()``, ``.to("cpu")``."""
 
@@ -53,7 +91,6 @@ class DeviceRoundTrip(Fact):
     loss: Span
 
 
-@dataclass(frozen=True, slots=True)
 class Revived(Fact):
     """A severed value is made a leaf again and then back-propagated.
 
@@ -67,7 +104,6 @@ class Revived(Fact):
     loss: Span
 
 
-@dataclass(frozen=True, slots=True)
 class BackwardDisabled(Fact):
     """A loss is computed, or ``backward`` runs, with gradient switched off.
 
@@ -80,7 +116,6 @@ class BackwardDisabled(Fact):
     backward: Span
 
 
-@dataclass(frozen=True, slots=True)
 class FrozenAfterOptimizer(Fact):
     """Parameters that an optimizer already holds are frozen, and the optimizer steps afterwards.
 
@@ -95,7 +130,6 @@ class FrozenAfterOptimizer(Fact):
     moves: bool
 
 
-@dataclass(frozen=True, slots=True)
 class UnfrozenAfterOptimizer(Fact):
     """Parameters are unfrozen after an optimizer without them was built. ``span``: the unfreezing expression or assignment."""
 
@@ -104,7 +138,6 @@ class UnfrozenAfterOptimizer(Fact):
     parts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class ReplacedAfterOptimizer(Fact):
     """A submodule or parameter is replaced or added after the optimizer took the parameters.
 
@@ -116,7 +149,6 @@ class ReplacedAfterOptimizer(Fact):
     parts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class ModuleFlagAssigned(Fact):
     """``module.requires_grad = …`` on a module: a plain attribute.
 
@@ -127,7 +159,6 @@ class ModuleFlagAssigned(Fact):
     value: bool | None
 
 
-@dataclass(frozen=True, slots=True)
 class MisspelledGradAttribute(Fact):
     """A gradient attribute that does not exist, or the method ``requires_grad_`` assigned to, or ``==`` for ``=``.
 
@@ -143,7 +174,6 @@ class MisspelledGradAttribute(Fact):
     on_module: bool
 
 
-@dataclass(frozen=True, slots=True)
 class UncalledMethod(Fact):
     """``model.eval`` as a statement.
 
@@ -154,7 +184,6 @@ class UncalledMethod(Fact):
     method: str
 
 
-@dataclass(frozen=True, slots=True)
 class FrozenNormTraining(Fact):
     """A frozen module has (or may have) running statistics and runs in train mode while something else trains.
 
@@ -167,7 +196,6 @@ class FrozenNormTraining(Fact):
     certain: bool
 
 
-@dataclass(frozen=True, slots=True)
 class FrozenModeReset(Fact):
     """A frozen part is put into eval mode, then a ``train()`` on a parent puts it back. ``span``: the eval call."""
 
@@ -175,7 +203,6 @@ class FrozenModeReset(Fact):
     train: Span
 
 
-@dataclass(frozen=True, slots=True)
 class GradientNotCleared(Fact):
     """A step in a loop uses the gradients of all turns before.
 
@@ -186,7 +213,6 @@ class GradientNotCleared(Fact):
     backward: Span
 
 
-@dataclass(frozen=True, slots=True)
 class ZeroGradBeforeStep(Fact):
     """Gradients are cleared between backward and the step that should use them.
 
@@ -198,7 +224,6 @@ class ZeroGradBeforeStep(Fact):
     step: Span
 
 
-@dataclass(frozen=True, slots=True)
 class StepBeforeBackward(Fact):
     """In each turn of a loop the step comes before the gradient is computed. ``span``: the step's call."""
 
@@ -206,7 +231,6 @@ class StepBeforeBackward(Fact):
     backward: Span
 
 
-@dataclass(frozen=True, slots=True)
 class WrongOptimizerStep(Fact):
     """A loss is back-propagated, and an optimizer steps that holds nothing the loss reaches; the one that does never steps.
 
@@ -220,7 +244,6 @@ class WrongOptimizerStep(Fact):
     argument: str
 
 
-@dataclass(frozen=True, slots=True)
 class ClipMisplaced(Fact):
     """Gradients are clipped ``before`` they are computed or ``after`` the step has used them. ``span``: the clip's call.
 
@@ -232,7 +255,6 @@ class ClipMisplaced(Fact):
     other: Span
 
 
-@dataclass(frozen=True, slots=True)
 class SchedulerBeforeOptimizer(Fact):
     """A learning-rate scheduler steps in each turn of a loop before its optimizer does. ``span``: the scheduler's call."""
 
@@ -240,7 +262,6 @@ class SchedulerBeforeOptimizer(Fact):
     step: Span
 
 
-@dataclass(frozen=True, slots=True)
 class ScalerMisused(Fact):
     """Gradients meet a gradient scaler half-way.
 
@@ -255,7 +276,6 @@ class ScalerMisused(Fact):
     scaler: str
 
 
-@dataclass(frozen=True, slots=True)
 class ScaledClip(Fact):
     """Gradients are clipped with a scaler's factor still in them.
 
@@ -267,7 +287,6 @@ class ScaledClip(Fact):
     scaler: str
 
 
-@dataclass(frozen=True, slots=True)
 class MissedByOptimizer(Fact):
     """What a loss gives gradient to is in no optimizer, although it should train. ``span``: the call that builds the optimizer.
 
@@ -279,7 +298,6 @@ class MissedByOptimizer(Fact):
     copied: bool
 
 
-@dataclass(frozen=True, slots=True)
 class IteratorExhausted(Fact):
     """An iterator over parameters is used up, and used again. ``span``: the second use, an expression or a call.
 
@@ -292,7 +310,6 @@ class IteratorExhausted(Fact):
     again: bool
 
 
-@dataclass(frozen=True, slots=True)
 class UnregisteredModule(Fact):
     """Modules are kept where the module that owns them does not register them. ``span``: the assignment statement.
 
@@ -305,7 +322,6 @@ class UnregisteredModule(Fact):
     kept: str
 
 
-@dataclass(frozen=True, slots=True)
 class UnregisteredParameter(Fact):
     """A tensor that should train is an attribute of a module and not one of its parameters. ``span``: the assignment statement.
 
@@ -318,7 +334,6 @@ class UnregisteredParameter(Fact):
     operation: str
 
 
-@dataclass(frozen=True, slots=True)
 class ModuleMadeInForward(Fact):
     """A layer with parameters is made each time ``function`` runs, and used. ``span``: the call that makes it."""
 
@@ -326,7 +341,6 @@ class ModuleMadeInForward(Fact):
     function: str
 
 
-@dataclass(frozen=True, slots=True)
 class ToggledAfterWrap(Fact):
     """Parameters are frozen or unfrozen after a wrapper has noted which of them train.
 
@@ -340,7 +354,6 @@ class ToggledAfterWrap(Fact):
     loss: Span
 
 
-@dataclass(frozen=True, slots=True)
 class SharedParameterFrozen(Fact):
     """One of two layers that share a parameter is frozen, and so is the other. ``span``: as in ``FrozenAfterOptimizer``.
 
@@ -352,7 +365,6 @@ class SharedParameterFrozen(Fact):
     tie: Span
 
 
-@dataclass(frozen=True, slots=True)
 class UnusedUnderWrap(Fact):
     """Parameters of a wrapped module get no gradient, and the wrapper waits for it. ``span``: the call that wraps.
 
@@ -365,7 +377,6 @@ class UnusedUnderWrap(Fact):
     loss: Span
 
 
-@dataclass(frozen=True, slots=True)
 class ModeNotRestored(Fact):
     """A module is put into eval mode in a training loop and trains on in it.
 
@@ -376,7 +387,6 @@ class ModeNotRestored(Fact):
     backward: Span
 
 
-@dataclass(frozen=True, slots=True)
 class EvalMissing(Fact):
     """A module is evaluated without gradient and in train mode. ``span``: the call of the module.
 
@@ -388,7 +398,6 @@ class EvalMissing(Fact):
     region: Span
 
 
-@dataclass(frozen=True, slots=True)
 class DropoutIgnoresMode(Fact):
     """Dropout acts whatever the mode of the module around it. ``span``: the call.
 
@@ -400,7 +409,6 @@ class DropoutIgnoresMode(Fact):
     switch: str
 
 
-@dataclass(frozen=True, slots=True)
 class GradDisabled(Fact):
     """Gradient is switched off by a statement, stays off, and a loss is computed after it. ``span``: the call."""
 
@@ -408,7 +416,6 @@ class GradDisabled(Fact):
     backward: Span
 
 
-@dataclass(frozen=True, slots=True)
 class NoGradWithoutEffect(Fact):
     """A stretch without gradient that is never entered. ``span``: the call or the name.
 
@@ -418,7 +425,6 @@ class NoGradWithoutEffect(Fact):
     form: str
 
 
-@dataclass(frozen=True, slots=True)
 class DoubleSoftmax(Fact):
     """Scores are normalised before a loss that does so itself.
 
@@ -430,14 +436,12 @@ class DoubleSoftmax(Fact):
     loss: Span
 
 
-@dataclass(frozen=True, slots=True)
 class GraphRetained(Fact):
     """The graph of a loss is kept in a loop and nothing uses it again. ``span``: the backward's call."""
 
     carried: bool
 
 
-@dataclass(frozen=True, slots=True)
 class AccumulationNotScaled(Fact):
     """Gradients of several batches are summed for one step, of a loss that is a mean.
 
@@ -448,7 +452,6 @@ class AccumulationNotScaled(Fact):
     step: Span
 
 
-@dataclass(frozen=True, slots=True)
 class GraphKept(Fact):
     """A value that has a graph is added to a total or collected, outlives its iteration, and is never back-propagated.
 
@@ -458,7 +461,6 @@ class GraphKept(Fact):
     backward: Span
 
 
-@dataclass(frozen=True, slots=True)
 class StateCarried(Fact):
     """A value is carried into the next iteration with a graph that backward has gone through. ``span``: the assignment.
 

@@ -14,6 +14,7 @@ from gradlint.core import Confidence
 from gradlint.flow import expressions, facts
 from gradlint.flow.heap import LibRef
 from gradlint.flow.run import Run
+from gradlint.survey.lexical import statements
 
 if TYPE_CHECKING:
     from gradlint.flow.program import Program
@@ -78,7 +79,7 @@ class _File:
     def regions(self) -> None:
         """Regions without gradient that are named, or made, and never entered."""
         assert self.file.tree is not None
-        for node in ast.walk(self.file.tree):
+        for node in statements(self.file.tree.body):
             if isinstance(node, ast.Expr):
                 call = node.value if isinstance(node.value, ast.Call) else None
                 if self._is_region(call.func if call is not None else node.value):
@@ -101,17 +102,30 @@ class _File:
     def dropouts(self) -> None:
         """Dropout in the methods of modules that the mode of the module does not reach."""
         assert self.file.tree is not None
-        for node in ast.walk(self.file.tree):
+        random = self._random_names()
+        for node in statements(self.file.tree.body):
             if not isinstance(node, ast.ClassDef):
                 continue
-            text = "\n".join(self.file.lines[node.lineno - 1 : node.end_lineno])
+            text = self._text(node)
             if not RANDOM.search(text) or not self.program.is_module_class(self.run, self.program.class_info(node, self.file)):
                 continue
             if ALWAYS_RANDOM.search(node.name) or ALWAYS_RANDOM.search(ast.get_docstring(node) or ""):
                 continue
             for function in node.body:
-                if isinstance(function, Function) and function.name != "__init__":
+                if isinstance(function, Function) and function.name != "__init__" and random.search(self._text(function)):
                     self._method(function)
+
+    def _text(self, node: ast.stmt) -> str:
+        return "\n".join(self.file.lines[node.lineno - 1 : node.end_lineno])
+
+    def _random_names(self) -> re.Pattern[str]:
+        """What the text of a method has that calls something random, the file's own names for it included."""
+        own = [
+            re.escape(name)
+            for name, found in self.bindings.items()
+            if any(b.kind in ("import", "from") and RANDOM.search(f"{b.module}.{b.name}") for b in found)
+        ]
+        return re.compile("|".join([RANDOM.pattern, *own]), RANDOM.flags)
 
     def _method(self, function: Function) -> None:
         if ALWAYS_RANDOM.search(function.name) or ALWAYS_RANDOM.search(ast.get_docstring(function) or ""):

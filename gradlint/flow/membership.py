@@ -423,7 +423,7 @@ def settle(judgements: list[Judgement], classes: list[facts.Fact]) -> list[facts
     """What no optimizer of the whole program holds, unless ``classes`` says so already of its class."""
     from gradlint.flow.verdicts import names_of, span_of
 
-    held = {key for judgement in judgements for key in judgement.held}
+    held = set().union(*(judgement.held for judgement in judgements))
     anew = {(fact.span.file, fact.span.line) for fact in classes if isinstance(fact, facts.ModuleMadeInForward)}
     result: list[facts.Fact] = []
     for judgement in judgements:

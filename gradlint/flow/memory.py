@@ -35,16 +35,20 @@ class Memory:
 
     def begin(self, files: Iterable[SourceFile], conditions: object) -> None:
         """Start an analysis of these files; what was found under other conditions is forgotten."""
-        self._files = frozenset(files)
+        before, self._files = self._files, frozenset(files)
         self._used = set()
         if conditions != self._conditions:
             self._kept.clear()
             self._conditions = conditions
+        elif gone := before - self._files:  # what looked into a file that is no more is of no use
+            self._kept = {key: kept for key, kept in self._kept.items() if gone.isdisjoint(kept.files)}
+        for file in before - self._files:
+            self.indexes.pop(file, None)
 
     def recall(self, key: Hashable) -> Any:
         """The result of a piece of work, if none of the files that it looked into has changed; else None."""
         kept = self._kept.get(key)
-        if kept is None or not kept.files <= self._files:
+        if kept is None:
             return None
         self._used.add(key)
         return kept.result
@@ -59,4 +63,3 @@ class Memory:
         if len(self._kept) < len(self._used) + SPARE:
             return
         self._kept = {key: kept for key, kept in self._kept.items() if key in self._used}
-        self.indexes = {file: index for file, index in self.indexes.items() if file in self._files}

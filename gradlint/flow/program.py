@@ -41,7 +41,7 @@ PYTHON = frozenset(dir(builtins))
 # Lines that make a function worth an entry of its own: something is back-propagated, optimized or stepped there.
 EVENT = re.compile(
     r"\.backward\b|autograd\.backward|manual_backward|def (?:training_step|compute_loss|train_step)\b|\boptim\b|\bOptimizer\b"
-    r"|^\s*[\w.\[\]]+\.(?:eval|train|step|zero_grad|backward)\s*(?:#.*)?$",
+    r"|^[ \t]*[\w.\[\]]+\.(?:eval|train|step|zero_grad|backward)\s*(?:#.*)?$",
     re.M,
 )
 # Lines that may: freezing matters where something trains, or where the text itself is wrong.
@@ -579,7 +579,8 @@ class Program:
 
     def _entries(self, file: SourceFile) -> list[tuple[ast.ClassDef | None, tuple[FunctionNode, ...]]]:
         """Functions worth an entry, the methods of one class together."""
-        events, freezing = _lines(EVENT, file.text), _lines(FREEZING, file.text)
+        events = _lines(EVENT, file.text)
+        freezing = _lines(FREEZING, file.text) if "requir" in file.text else []
         if not events and not freezing and not self.roots:
             return []
         assert file.tree is not None

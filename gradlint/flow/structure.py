@@ -15,6 +15,7 @@ from gradlint.flow import calls, containers, expressions, facts, modules
 from gradlint.flow.heap import ClassRef, LibRef, Obj
 from gradlint.flow.lattice import Value
 from gradlint.flow.run import Exhausted, Run, shown
+from gradlint.survey.lexical import statements
 
 if TYPE_CHECKING:
     from gradlint.flow.classes import ClassInfo, FunctionInfo
@@ -231,7 +232,7 @@ class _File:
         for info in cls.functions.values():
             if isinstance(info.node, ast.Lambda) or not GRADIENT.search(self._text(info.node)):
                 continue
-            for statement in ast.walk(info.node):
+            for statement in statements(info.node.body):
                 if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
                     targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
                     names = [name for target in targets for name in _own(target, info)]

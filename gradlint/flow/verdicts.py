@@ -321,7 +321,7 @@ def _severed(
 
 def starvation(judgements: list[Judgement]) -> list[facts.Fact]:
     """Modules that live in no loss of the whole program although an optimizer is to train them."""
-    live = {key for j in judgements for key in j.live}
+    live = set().union(*(judgement.live for judgement in judgements))
     found: dict[tuple[int, int], tuple[Starved, Cut, Trail | None, set[Obj]]] = {}
     for judgement in judgements:
         if judgement.truncated:

@@ -7,7 +7,6 @@ Observations made in different arms of one branch never meet: each carries the p
 from __future__ import annotations
 
 import ast
-import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -894,5 +893,7 @@ def misspelled(name: str) -> bool:
     """Whether an attribute name is a slip of ``requires_grad``."""
     if name in ("requires_grad", "requires_grad_") or name.startswith("_"):
         return False
+    from difflib import SequenceMatcher
+
     bare = name.lower().replace("_", "")
-    return difflib.SequenceMatcher(None, bare, "requiresgrad").ratio() >= 0.87
+    return SequenceMatcher(None, bare, "requiresgrad").ratio() >= 0.87

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from gradlint.knowledge.document import document
 from gradlint.knowledge.row import KnowledgeError, Row, check_row, nearest
 
 HERE = Path(__file__).parent
@@ -126,6 +125,8 @@ class Knowledge:
 
     def fingerprint(self) -> str:
         """A short hash of all rows' files, to key caches with."""
+        import hashlib
+
         digest = hashlib.sha256(_built_in_fingerprint())
         for path in self._extra:
             digest.update(path.read_bytes())
@@ -180,8 +181,7 @@ def libraries() -> frozenset[str]:
 @cache
 def _index() -> Mapping[str, tuple[str, ...]]:
     """Top-level package to the stems of the files that hold its rows."""
-    with (HERE / "index.toml").open("rb") as file:
-        roots: dict[str, list[str]] = tomllib.load(file)["roots"]
+    roots: dict[str, list[str]] = document(HERE / "index.toml")["roots"]
     return {root: tuple(stems) for root, stems in roots.items()}
 
 
@@ -192,6 +192,8 @@ def _built_in(stem: str) -> _Shelf:
 
 @cache
 def _built_in_fingerprint() -> bytes:
+    import hashlib
+
     digest = hashlib.sha256()
     for path in sorted(HERE.glob("*.toml")):
         digest.update(path.read_bytes())
@@ -200,6 +202,22 @@ def _built_in_fingerprint() -> bytes:
 
 def _read(path: Path, *, built_in: bool) -> _Shelf:
     """The rows of one file. Our own files are held to the schema by the tests, the user's here and now."""
+    content = document(path) if built_in else _checked(path)
+    shelf = _Shelf()
+    for name, table in content.get("api", {}).items():
+        _place(shelf, name, table, path.stem)
+    for name, table in content.get("framework", {}).items():
+        for one in (name, *table.get("also", ())):
+            shelf.frameworks[one] = Row(one, "framework", _options(table), path.stem)
+    for name, target in content.get("alias", {}).items():
+        shelf.aliases.setdefault(name.partition(".")[0], {})[name] = target
+    return shelf
+
+
+def _checked(path: Path) -> Mapping[str, Any]:
+    """What a user's file says; raises ``KnowledgeError`` where it does not keep the schema."""
+    import tomllib
+
     file = str(path)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -212,17 +230,8 @@ def _read(path: Path, *, built_in: bool) -> _Shelf:
         raise KnowledgeError(file, "", "the file is not UTF-8 text", "Save it as UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise KnowledgeError(file, "", f"this is not TOML ({error})", "Correct the place it names") from error
-    if not built_in:
-        check(file, content)
-    shelf = _Shelf()
-    for name, table in content.get("api", {}).items():
-        _place(shelf, name, table, path.stem)
-    for name, table in content.get("framework", {}).items():
-        for one in (name, *table.get("also", ())):
-            shelf.frameworks[one] = Row(one, "framework", _options(table), path.stem)
-    for name, target in content.get("alias", {}).items():
-        shelf.aliases.setdefault(name.partition(".")[0], {})[name] = target
-    return shelf
+    check(file, content)
+    return content
 
 
 def check(file: str, content: Mapping[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -196,6 +195,8 @@ def check_row(file: str, key: str, table: object, *, framework: bool = False) ->
 
 def nearest(word: str, known: list[str]) -> str:
     """A remedy that names the closest known word, or all of them where none is close."""
+    import difflib
+
     close = difflib.get_close_matches(word, known, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"Use one of: {', '.join(sorted(known))}"
 

@@ -16,7 +16,7 @@ from gradlint.server.wire import Check, Checked, Home
 LONGEST_PAUSE = 0.15
 """Seconds for which typing has to pause before an analysis starts, at most: half as long as an analysis takes."""
 
-QUICK = 0.1
+QUICK = 0.25
 """An analysis of up to so many seconds is started at once; it costs little to give it up for the next keystroke."""
 
 

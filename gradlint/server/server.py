@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 STALE = 2.0
 """Seconds after which a client that cannot tell of changes on disk is not trusted to have seen them."""
 
+_MANY = 200  # finished handlers that pygls may hold on to
+
 _WATCHED = ("**/*.py", "**/*.pyi", "**/*.ipynb", "**/*.toml", "**/.gitignore", "**/*baseline*.json")
 _PLACE = re.compile(r"(?P<file>.+?):(?P<line>\d+):(?P<column>\d+): (?P<message>.+)", re.DOTALL)
 
@@ -252,6 +254,14 @@ class Server(LanguageServer):
             refresh = True
             self._looked = time.monotonic()
         project.touch(typing=typing, refresh=refresh)
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Drop the futures of notifications that were handled long ago; pygls keeps each of them for good."""
+        futures = self.protocol._request_futures
+        if len(futures) > _MANY:
+            for key in [key for key, future in futures.items() if future.done()]:
+                del futures[key]
 
     # Showing ---------------------------------------------------------------------------------------------------------
 

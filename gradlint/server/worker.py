@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import _thread
 import gc
+import importlib
 import os
+import pkgutil
 import queue
 import signal
 import sys
@@ -12,6 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import BinaryIO
 
 from gradlint.server.rows import Row, rows
@@ -21,6 +24,8 @@ from gradlint.session.live import Live
 
 _IDLE = 2.0  # seconds without a request after which memory is tidied up
 _BUSY = 50  # requests after which it is tidied up even so
+_AGAIN = 0.02  # seconds after which an interruption that came in the middle of an import is tried again
+_NEEDED = ("core", "knowledge", "survey", "flow", "syntax", "rules", "session")  # what an analysis may import on its way
 
 
 class _Cancelled(BaseException):
@@ -43,6 +48,7 @@ class Worker:
 
     def run(self) -> None:
         """Work until the server is gone."""
+        _load()
         signal.signal(signal.SIGINT, self._interrupted)
         threading.Thread(target=self._listen, daemon=True).start()
         gc.disable()  # syntax trees have no cycles, and there are millions of nodes: look for cycles only when there is time
@@ -52,7 +58,7 @@ class Worker:
             else:
                 self._answer(self._carry_out(request))
                 self._untidy += 1
-                if self._untidy >= _BUSY:
+                if self._untidy >= _BUSY or (self._grown and self._queue.empty()):  # who has just opened a project, looks first
                     self._tidy()
 
     def _next(self) -> Check | Forget | None:
@@ -82,9 +88,15 @@ class Worker:
         # The server is gone, perhaps in the middle of a long analysis that nobody waits for.
         os._exit(0)
 
-    def _interrupted(self, *_: object) -> None:
-        if self._current in self._given_up:
-            raise _Cancelled
+    def _interrupted(self, _signal: int, frame: FrameType | None) -> None:
+        if self._current not in self._given_up:
+            return
+        if _importing(frame):  # a module that is half there would stay so
+            again = threading.Timer(_AGAIN, _thread.interrupt_main, [signal.SIGINT])
+            again.daemon = True
+            again.start()
+            return
+        raise _Cancelled
 
     # Working ---------------------------------------------------------------------------------------------------------
 
@@ -147,6 +159,23 @@ class Worker:
         notes = tuple((note.level, f"{note.path}: {note.message}" if note.path else note.message) for note in report.notes)
         trouble = next((text for level, text in notes if level == "error"), "")
         return Checked(request.number, {} if trouble else files, notes, trouble=trouble)
+
+
+def _load() -> None:
+    """Import all that an analysis may need: nobody waits for it yet, and later it would be in the way."""
+    for part in _NEEDED:
+        package = importlib.import_module(f"gradlint.{part}")
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            importlib.import_module(module.name)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def main() -> None:

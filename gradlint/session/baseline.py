@@ -13,6 +13,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,15 +73,20 @@ class _Described:
     """What tells the lines of a file: the functions and classes they are in, and their text without comment or spacing."""
 
     def __init__(self, source: SourceFile) -> None:
+        self._source = source
         self._lines = source.lines
         self._scopes = list(_scopes(source.tree.body)) if source.tree else []
-        self._comments = {comment.line: comment.column for comment in layout(source.text).comments}
+
+    @cached_property
+    def _comments(self) -> dict[int, int]:
+        """The columns of the comments by line."""
+        return {comment.line: comment.column for comment in layout(self._source.text).comments}
 
     def at(self, line: int) -> tuple[str, str]:
         """The qualified name around a line, and the line's text."""
         symbol = next((name for first, last, name in reversed(self._scopes) if first <= line <= last), "")
         text = self._lines[line - 1] if line <= len(self._lines) else ""
-        code = text[: self._comments[line] - 1] if line in self._comments else text
+        code = text[: self._comments[line] - 1] if "#" in text and line in self._comments else text
         return symbol, " ".join((code.strip() or text).split())
 
 

@@ -17,6 +17,7 @@ from gradlint.session.connected import imported_words, reached
 from gradlint.session.report import Report
 from gradlint.session.run import Run
 from gradlint.survey.discover import MissingPath, Selection, is_excluded, select, shown
+from gradlint.survey.reparse import Parser
 from gradlint.survey.source import Problem, SourceFile, from_text, read
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Live(Run):
         self._files: tuple[Path, ...] = ()
         self._stamps: dict[Path, _Stamp] = {}
         self._read_unsaved: dict[Path, tuple[str, SourceFile]] = {}
+        self._parsers: dict[Path, Parser] = {}
         self._words: dict[Path, set[bytes]] = {}
         self._reached: tuple[frozenset[Path], list[Path]] | None = None  # what imports join to which files; None: find out anew
         self._known: Knowledge | None = None
@@ -69,6 +71,7 @@ class Live(Run):
         if text is None:
             self._unsaved.pop(path, None)
             self._read_unsaved.pop(path, None)
+            self._parsers.pop(path, None)
             self._fresh = False
         else:
             if path not in self._unsaved and path not in self._stamps:
@@ -161,7 +164,8 @@ class Live(Run):
             return kept[1]
         source = self._parsed.get(path)  # an editor opens a file with the text that is on disk
         if source is None or source.notebook is not None or source.problems or source.text != text.removeprefix("\ufeff"):
-            source = from_text(text, path, shown(path, self.cwd))
+            parser = self._parsers.setdefault(path, Parser())
+            source = from_text(text, path, shown(path, self.cwd), parser=parser)
         self._read_unsaved[path] = text, source
         return source
 

@@ -258,11 +258,13 @@ def _context_folders(named: Sequence[Path], isolated: bool) -> list[Path]:
     return [folder for folder in sorted(found) if not any(other in folder.parents for other in found)]
 
 
+# Where temporary files lie; the module that knows exactly takes its time to import.
+_TEMPORARY = [Path(place) for place in (*map(os.environ.get, ("TMPDIR", "TEMP", "TMP")), "/tmp", "/var/tmp") if place]
+
+
 def _communal(folder: Path) -> bool:
     """Whether unrelated things lie side by side in a folder, so that its subfolders say nothing about a file in it."""
-    import tempfile
-
-    return folder in (Path.home(), Path(folder.anchor), Path(tempfile.gettempdir()))
+    return folder in (Path.home(), Path(folder.anchor), *_TEMPORARY)
 
 
 # The walk ------------------------------------------------------------------------------------------------------------

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 # One alternative a kind of token that matters for finding line ends that end a statement. An unterminated triple quote falls
 # through to the plain-string alternative, so that the lines after it are still seen as code.
@@ -49,6 +52,18 @@ class Layout:
     comments: tuple[Comment, ...]
 
 
+def statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Every statement of a body, in the order of the text, the outer before the inner; expressions are not looked into."""
+    for node in body:
+        yield node
+        for part in ("body", "handlers", "orelse", "finalbody", "cases"):
+            inner = getattr(node, part, None)
+            if inner:
+                if part in ("handlers", "cases"):
+                    inner = [statement for clause in inner for statement in clause.body]
+                yield from statements(inner)
+
+
 def unix_newlines(text: str) -> str:
     """The text with every line end Python knows turned into ``\\n``."""
     if "\r" in text:
@@ -56,6 +71,7 @@ def unix_newlines(text: str) -> str:
     return text
 
 
+@lru_cache(maxsize=8)
 def layout(text: str) -> Layout:
     """Scan ``text`` once; never raises, and on broken text errs towards more starts."""
     text = unix_newlines(text)
@@ -69,7 +85,7 @@ def layout(text: str) -> Layout:
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup
         if kind == "newline":
-            if fresh and text[begin : match.start()].strip(" \t\f") and not _only_comment(text, begin):
+            if fresh and (code := text[begin : match.start()].lstrip(" \t\f")) and not code.startswith("#"):
                 starts.append(line)
             begin = match.end()
             if depth and _SURE_START.match(text, begin):
@@ -93,14 +109,8 @@ def layout(text: str) -> Layout:
                 line += newlines
                 begin = text.rfind("\n", 0, match.end()) + 1
                 fresh = False
-    if fresh and text[begin:].strip(" \t\f") and not _only_comment(text, begin):
+    if fresh and (code := text[begin:].lstrip(" \t\f")) and not code.startswith("#"):
         starts.append(line)
     if len(ends) < len(starts):
         ends.append(line)
     return Layout(tuple(starts), tuple(ends), tuple(comments))
-
-
-def _only_comment(text: str, begin: int) -> bool:
-    while text[begin : begin + 1] in (" ", "\t", "\f"):
-        begin += 1
-    return text.startswith("#", begin)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from gradlint.core import Span
 from gradlint.survey.lexical import layout
-from gradlint.survey.source import UNPARSED, Problem, SourceFile, parse_text
+from gradlint.survey.reparse import Parser
+from gradlint.survey.source import UNPARSED, Problem, SourceFile
 
 _CONTINUES = re.compile(r"[ \t\f]*(?:else|elif|except|finally)\b")
 _CLASS = re.compile(r"class[ \t]+\w")
@@ -25,13 +26,16 @@ class _Piece:
     shift: int
 
 
-def salvage(source: SourceFile, error: BaseException) -> None:
+def salvage(source: SourceFile, error: BaseException, parser: Parser | None = None) -> None:
     """Give a source file the tree of those of its statements that parse, and one problem that says what does not.
 
     Args:
         source: the file, without a tree; its lines keep their numbers, because what does not parse is blanked.
         error: what ``parse_text`` raised.
+        parser: what parsed the file's earlier texts.
     """
+    parser = parser or Parser()
+    parser.begin()
     if isinstance(error, UnicodeEncodeError):
         source.text, source.encoding, source._lines = source.text.encode("utf-8", "replace").decode(), None, None
     lines = list(source.lines)
@@ -40,32 +44,32 @@ def salvage(source: SourceFile, error: BaseException) -> None:
     for top, bottom in zip(cells, [*cells[1:], len(lines)], strict=True):
         # A notebook's cells are scanned one by one: a bracket left open in one says nothing about the next.
         starts = [top + start - 1 for start in layout("\n".join(lines[top:bottom])).starts]
-        bad += _bad_pieces(lines, starts, top, bottom, "")
+        bad += _bad_pieces(parser, lines, starts, top, bottom, "")
     for piece in bad:
         indent = re.match(r"[ \t\f]*", lines[piece.first])
         keep = indent.group() + "pass" if indent and indent.group().strip("\f") else ""
         lines[piece.first : piece.last + 1] = [keep] + [""] * (piece.last - piece.first)
     try:
-        source.tree = parse_text("\n".join(lines))
+        source.tree = parser.parse("\n".join(lines))
     except UNPARSED:
         source.tree = None
     source.problems = (_explain(source, error, bad),)
 
 
-def _bad_pieces(lines: list[str], starts: list[int], first: int, end: int, indent: str) -> list[_Piece]:
+def _bad_pieces(parser: Parser, lines: list[str], starts: list[int], first: int, end: int, indent: str) -> list[_Piece]:
     """The statements at this indentation, between two lines, that do not parse: as little as is sure to be at fault."""
     bad: list[_Piece] = []
     for start, stop in _chunks(lines, starts, first, end, indent):
-        failure = _failure(lines, start, stop, indent)
+        failure = _failure(parser, lines, start, stop, indent)
         if failure is None:
             continue
         # A bracket or a string left open swallows what follows: try every line that looks like a statement's first, too.
         looks = [line for line in range(start, stop) if lines[line].lstrip()[:1] not in ("", "#", ")", "]", "}")]
         smaller: list[_Piece] = []
         for low, high in _chunks(lines, looks, start, stop, indent):
-            if piece := _failure(lines, low, high, indent):
-                smaller += _bad_members(lines, looks, low, high, indent) or [piece]
-        readings = [smaller, _bad_members(lines, starts, start, stop, indent), [failure]]
+            if piece := _failure(parser, lines, low, high, indent):
+                smaller += _bad_members(parser, lines, looks, low, high, indent) or [piece]
+        readings = [smaller, _bad_members(parser, lines, starts, start, stop, indent), [failure]]
         bad += min((reading for reading in readings if reading), key=lambda pieces: sum(p.last - p.first + 1 for p in pieces))
     return bad
 
@@ -84,7 +88,7 @@ def _chunks(lines: list[str], starts: list[int], first: int, end: int, indent: s
     return [(head, after) for head, after in zip(heads, [*heads[1:], end], strict=True) if any(lines[head:after])]
 
 
-def _bad_members(lines: list[str], starts: list[int], first: int, end: int, indent: str) -> list[_Piece]:
+def _bad_members(parser: Parser, lines: list[str], starts: list[int], first: int, end: int, indent: str) -> list[_Piece]:
     """The statements of a top-level class that do not parse; none for all else, or when the fault lies elsewhere in it."""
     if indent:
         return []
@@ -93,19 +97,16 @@ def _bad_members(lines: list[str], starts: list[int], first: int, end: int, inde
         return []
     body = starts[bisect_right(starts, own[0])]  # which may be a decorator, unlike the second of ``own``
     inner = re.match(r"[ \t]+", lines[body])
-    if inner is None or _failure([*lines[first:body], inner.group() + "pass"], 0, body - first + 1, ""):
+    if inner is None or _failure(parser, [*lines[first:body], inner.group() + "pass"], 0, body - first + 1, ""):
         return []
-    return _bad_pieces(lines, starts, body, end, inner.group())
+    return _bad_pieces(parser, lines, starts, body, end, inner.group())
 
 
-def _failure(lines: list[str], first: int, end: int, indent: str) -> _Piece | None:
+def _failure(parser: Parser, lines: list[str], first: int, end: int, indent: str) -> _Piece | None:
     """Why these lines, statements at this indentation, do not parse; None if they do."""
     text = "\n".join(lines[first:end])
-    try:
-        parse_text("if 1:\n" + text if indent else text)
-    except UNPARSED as error:
-        return _Piece(first, end - 1, error, first - bool(indent))
-    return None
+    error = parser.failure("if 1:\n" + text if indent else text)
+    return _Piece(first, end - 1, error, first - bool(indent)) if error is not None else None
 
 
 def _explain(source: SourceFile, error: BaseException, bad: list[_Piece]) -> Problem:

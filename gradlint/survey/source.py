@@ -14,6 +14,7 @@ from gradlint.core import Span
 
 if TYPE_CHECKING:
     from gradlint.survey.notebooks import CellMap
+    from gradlint.survey.reparse import Parser
 
 UNPARSED = (SyntaxError, ValueError, RecursionError, MemoryError)
 """What ``ast.parse`` raises for texts that it does not read."""
@@ -100,10 +101,11 @@ def from_bytes(data: bytes, location: Path, shown_path: str, *, parse: bool = Tr
     return source
 
 
-def from_text(text: str, location: Path, shown_path: str, *, parse: bool = True) -> SourceFile:
+def from_text(text: str, location: Path, shown_path: str, *, parse: bool = True, parser: Parser | None = None) -> SourceFile:
     """A source file of a text that need not be on disk: an editor's buffer or standard input.
 
-    A ``location`` that ends in ``.ipynb`` means that the text is a notebook's JSON.
+    A ``location`` that ends in ``.ipynb`` means that the text is a notebook's JSON. ``parser``: what parsed the file's earlier
+    texts, and makes use of that.
     """
     notebook = None
     text = text.removeprefix("\ufeff")
@@ -119,11 +121,11 @@ def from_text(text: str, location: Path, shown_path: str, *, parse: bool = True)
     source = SourceFile(shown_path, location, text, None, (), notebook)
     if parse:
         try:
-            source.tree = parse_text(text)
+            source.tree = parser.parse(text) if parser is not None else parse_text(text)
         except UNPARSED as error:
             from gradlint.survey.salvage import salvage
 
-            salvage(source, error)
+            salvage(source, error, parser)
     return source
 
 

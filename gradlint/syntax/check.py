@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields, replace
 from typing import Any
 
 from gradlint.core import Confidence, Finding, Severity, Span
@@ -75,13 +74,10 @@ def _one(group: list[Fact]) -> Fact:
     if not others:
         return best
     changes: dict[str, Any] = {}
-    for field in fields(best):
-        value = getattr(best, field.name)
-        if field.name != "path" and isinstance(value, tuple):
-            changes[field.name] = tuple(
-                dict.fromkeys([*value, *(name for fact in others for name in getattr(fact, field.name))])
-            )
-    return replace(best, **changes)
+    for field, value in zip(best.names, best.values(), strict=True):
+        if field != "path" and isinstance(value, tuple):
+            changes[field] = tuple(dict.fromkeys([*value, *(name for fact in others for name in getattr(fact, field))]))
+    return best.replaced(**changes)
 
 
 def _broken(kind: type[Rule[Any]], source: SourceFile, error: Exception) -> Finding:
