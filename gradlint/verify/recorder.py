@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from gradlint.verify import carriers
+from gradlint.verify.graphs import Graphs, nodes
 from gradlint.verify.instrument import Asked
 from gradlint.verify.marks import Mark, Term, merge
 from gradlint.verify.names import Names
@@ -129,6 +130,7 @@ class Recorder:
         self.values: dict[int, list[str]] = defaultdict(list)
         self.calls: Counter[str] = Counter()
         self.sequence = Sequence_(self._mask, self.claims_here)
+        self.graphs = Graphs()
         self.made: dict[int, dict[int, Any]] = defaultdict(dict)
         self.steps_at: dict[int, list[int]] = defaultdict(list)
         self.initial: dict[int, tuple[Any, Any]] = {}
@@ -235,6 +237,13 @@ class Recorder:
         self.sequence.facts[number]["iterated" if elements else "iterated nothing"] += 1
         return iter(elements)
 
+    def hear_passes(self, number: int, value: Any) -> Any:
+        """A value is kept at a claim's line."""
+        if not self.tracer.paused:
+            with quiet():
+                self.graphs.passes(number, value, self.reached[number], self.gradients)
+        return value
+
     def hear_value(self, number: int, value: Any) -> Any:
         """An expression statement was evaluated to ``value``."""
         owner = getattr(value, "__self__", None)
@@ -332,18 +341,19 @@ class Recorder:
 
     def _look_at_graph(self, losses: Sequence[Any], retained: bool) -> None:
         """Note whether a graph that was kept at a claim's line is gone through again."""
+        self.graphs.backward(losses)
         here = self.claims_here()
         if not here and not self._kept_graphs:
             return
-        nodes = _nodes(losses)
+        found = nodes(loss.grad_fn for loss in losses if loss.grad_fn is not None)
         for numbers, kept in self._kept_graphs:
-            if not kept.isdisjoint(nodes):
+            if not kept.isdisjoint(found):
                 for number in numbers:
                     self.sequence.facts[number]["graph used again"] += 1
         if retained and here:
             for number in here:
                 self.sequence.facts[number]["graph kept"] += 1
-            self._kept_graphs = [*self._kept_graphs[-3:], (here, nodes)]
+            self._kept_graphs = [*self._kept_graphs[-3:], (here, found)]
 
     def _record(self, place: tuple[Place, ...], mark: Mark | None, live: int, got: int, trainable: int, error: str) -> None:
         mark = mark or Mark(0, 0, 0)
@@ -605,18 +615,6 @@ class Recorder:
                 self._remember([tensor])
             else:
                 freezing.frozen[id(tensor)] = tensor
-
-
-def _nodes(losses: Iterable[Any], most: int = 20_000) -> set[Any]:
-    """The operations in the graphs of losses."""
-    stack = [loss.grad_fn for loss in losses if loss.grad_fn is not None]
-    seen = set(stack)
-    while stack and len(seen) < most:
-        for following, _ in stack.pop().next_functions:
-            if following is not None and following not in seen and following.next_functions:
-                seen.add(following)
-                stack.append(following)
-    return seen
 
 
 def _held(optimizer: Any) -> Iterator[Any]:

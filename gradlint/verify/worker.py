@@ -90,6 +90,7 @@ class Session:
             recorder.hear_number,
             recorder.hear_legacy,
             recorder.hear_iterated,
+            recorder.hear_passes,
         )
         asked: dict[str, list[Asked]] = {}
         for each in self.job.claims:

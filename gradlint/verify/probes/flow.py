@@ -259,6 +259,33 @@ def leaves_device(asked: Asked, run: Run) -> Verdict:
     return run.refuted("No loss depends on the value that is moved here")
 
 
+SECOND_TIME = "backward through the graph a second time"
+
+
+def carried(asked: Asked, run: Run) -> Verdict:
+    """``carried``: a backward reaches through the value that is kept here into a graph that is spent."""
+    graphs, number = run.recorder.graphs, asked.number
+    if not run.recorder.reached[number]:
+        return run.unreached()
+    failed = SECOND_TIME in run.ending.text
+    place = run.ending.place.span() if run.ending.place else None
+    if graphs.again[number]:
+        more = [Evidence(f"backward fails: {run.ending.text}", place)] if failed else []
+        return run.confirmed(
+            "A backward reaches through the value that is kept here into the graph of an earlier iteration, "
+            "through which a backward has gone before",
+            Evidence(f"{_often(graphs.again[number])} in {run.recorder.gradients} backward passes", asked.claim.site),
+            *more,
+        )
+    if failed and not graphs.values[number]:
+        return run.confirmed("A backward goes through the graph of an earlier iteration", Evidence(run.ending.text, place))
+    if graphs.turns[number] < 2 or run.recorder.gradients < 2:
+        return run.inconclusive(f"The line ran too rarely to tell what is carried on{run.how_it_ended()}")
+    if not graphs.with_graph[number]:
+        return run.refuted("What is kept here has no graph")
+    return run.refuted("No backward reaches into the graph of an iteration that is over through what is kept here")
+
+
 def _often(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
@@ -268,4 +295,5 @@ PROBES = {
     "severed": severed_or_starved,
     "inert": inert,
     "leaves-device": leaves_device,
+    "carried": carried,
 }

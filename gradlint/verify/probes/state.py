@@ -163,7 +163,33 @@ def random_in_evaluation(asked: Asked, run: Run) -> Verdict:
     return run.refuted(f"In eval mode the same input gives `{name}` the same output twice")
 
 
+def graph_outlives(asked: Asked, run: Run) -> Verdict:
+    """``graph-outlives``: what is kept here holds the graphs of iterations that are over, and no backward goes through it."""
+    graphs, number = run.recorder.graphs, asked.number
+    if not run.recorder.reached[number]:
+        return run.unreached()
+    if not graphs.with_graph[number]:
+        if not graphs.values[number] and run.ending.kind in ("error", "exit"):
+            return run.inconclusive(f"The line ran, but nothing was seen to be kept there{run.how_it_ended()}")
+        return run.refuted("What is kept here has no graph", Evidence(f"{graphs.turns[number]} times", asked.claim.site))
+    if graphs.late[number]:
+        return run.refuted(
+            "A later backward goes through what is kept here",
+            Evidence(f"{graphs.late[number]} backward passes through the graphs of earlier iterations", asked.claim.site),
+        )
+    most, turns = graphs.most_alive[number], graphs.turns[number]
+    if most >= min(2, turns - 1) and most:
+        return run.confirmed(
+            "What is kept here holds on to the graphs of iterations that are over, and no backward uses them",
+            Evidence(f"the graphs of {most} earlier iterations are still there when the line runs again", asked.claim.site),
+        )
+    if turns < 3:
+        return run.inconclusive(f"The line ran too rarely to tell what becomes of the graphs{run.how_it_ended()}")
+    return run.refuted("The graphs of earlier iterations are gone when the line runs again")
+
+
 PROBES = {
+    "graph-outlives": graph_outlives,
     "drifts": drifts,
     "mode-reset": mode_reset,
     "trains-in-eval-mode": trains_in_eval_mode,

@@ -1,0 +1,138 @@
+"""What becomes of the graphs that the lines of claims make: how long they live, and which backward goes through them.
+
+Nothing here holds on to a graph.  A *token* hangs on the node that computed a value and dies with it; nodes are told apart by
+their sequence numbers, which autograd gives to each as it is made.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+KEY = "_gradlint_token"
+MOST_TOKENS = 512
+"""Values that are followed for one claim."""
+DEEPEST = 400
+"""Nodes below a value that are known by number: enough to see that a backward shares some of them."""
+MOST_NODES = 20_000
+"""Nodes of one loss's graph that are looked at."""
+
+
+class Token:
+    """A value with a graph that passed a claim's line.
+
+    ``turn``: how often the line had run then.  ``backwards``: how many backwards there had been.  ``number``: its node's
+    sequence number, and ``below`` those of the nodes behind it.  ``spent``: a backward went through some of its graph.
+    """
+
+    __slots__ = ("__weakref__", "backwards", "below", "number", "spent", "turn")
+
+    def __init__(self, node: Any, turn: int, backwards: int) -> None:
+        self.turn = turn
+        self.backwards = backwards
+        self.number = sequence_number(node)
+        self.below = {sequence_number(each) for each in nodes([node], DEEPEST)}
+        self.spent = False
+
+
+class Graphs:
+    """What was seen, by claim.
+
+    ``values``: values that passed the line.  ``turns``: how often it ran with one.  ``most_alive``: the largest number of
+    earlier turns, each with a backward since, whose graphs were still there when the line ran again.  ``late``: backwards that
+    went through the graph of an earlier turn; ``again``: those among them that found it spent.
+    """
+
+    def __init__(self) -> None:
+        self.tokens: dict[int, list[weakref.ref[Token]]] = defaultdict(list)
+        self.values: Counter[int] = Counter()
+        self.with_graph: Counter[int] = Counter()
+        self.turns: Counter[int] = Counter()
+        self.most_alive: Counter[int] = Counter()
+        self.late: Counter[int] = Counter()
+        self.again: Counter[int] = Counter()
+        self._last: dict[int, int] = {}
+
+    def passes(self, claim: int, value: Any, turn: int, backwards: int) -> None:
+        """A value passes the line of a claim, which runs for the ``turn``-th time, after so many ``backwards``."""
+        if self._last.get(claim) != turn:
+            self._last[claim] = turn
+            self.turns[claim] += 1
+            self._count(claim, turn, backwards)
+        for tensor in tensors_within(value):
+            self.values[claim] += 1
+            node = tensor.grad_fn
+            if node is None:
+                continue
+            self.with_graph[claim] += 1
+            if len(self.tokens[claim]) < MOST_TOKENS:
+                token = Token(node, turn, backwards)
+                node.metadata.setdefault(KEY, []).append(token)
+                self.tokens[claim].append(weakref.ref(token))
+
+    def _count(self, claim: int, turn: int, backwards: int) -> None:
+        old = {token.turn for token in self.alive(claim) if token.turn < turn and token.backwards < backwards}
+        self.most_alive[claim] = max(self.most_alive[claim], len(old))
+
+    def alive(self, claim: int) -> Iterator[Token]:
+        """The tokens whose graphs are still there."""
+        for reference in self.tokens[claim]:
+            token = reference()
+            if token is not None:
+                yield token
+
+    def backward(self, losses: Sequence[Any]) -> None:
+        """A backward is about to go through the graphs of losses."""
+        waiting = [(claim, token) for claim in self.tokens for token in self.alive(claim)]
+        if not waiting:
+            return
+        numbers = {sequence_number(node) for node in nodes([loss.grad_fn for loss in losses if loss.grad_fn is not None])}
+        late, again = set(), set()
+        for claim, token in waiting:
+            if token.number in numbers and token.turn < self._last[claim]:
+                late.add(claim)
+                if token.spent:
+                    again.add(claim)
+            token.spent = token.spent or not numbers.isdisjoint(token.below)
+        self.late.update(late)
+        self.again.update(again)
+
+
+def nodes(starts: Iterable[Any], most: int = MOST_NODES) -> set[Any]:
+    """The operations in the graphs above which ``starts`` stand, themselves among them; without the leaves' own nodes."""
+    stack = list(starts)
+    seen = set(stack)
+    position = 0
+    while position < len(stack) and len(seen) < most:
+        for following, _ in stack[position].next_functions:
+            if following is not None and following not in seen and following.next_functions:
+                seen.add(following)
+                stack.append(following)
+        position += 1
+    return seen
+
+
+def sequence_number(node: Any) -> int:
+    """The number that autograd gave to a node when it was made."""
+    return int(node._sequence_nr())
+
+
+def tensors_within(value: Any, depth: int = 4) -> Iterator[Any]:
+    """The tensors in a value: in containers, and in the attributes of plain objects."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif not depth or isinstance(value, (str, bytes, torch.nn.Module, type)):
+        return
+    elif isinstance(value, dict):
+        for element in list(value.values()):
+            yield from tensors_within(element, depth - 1)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for element in list(value):
+            yield from tensors_within(element, depth - 1)
+    elif hasattr(value, "__dict__") and not callable(value):
+        for element in list(vars(value).values()):
+            yield from tensors_within(element, depth - 1)
