@@ -70,6 +70,18 @@ CASES = {
         "log = {'loss': []}\nfor _ in range(5):\n    loss = loss_of()\n    log['loss'].append(loss)  # claim: graph-outlives\n"
         "    train(loss)\n",
     ),
+    "the states of a recurrent network": (
+        CONFIRMED,
+        "memory = []\nfor _ in range(4):\n    state, loss = None, 0\n    for _ in range(3):\n"
+        "        state = cell(torch.randn(2, 3), state)\n        memory.append(state)  # claim: graph-outlives\n"
+        "        loss = loss + head(state[0]).mean()\n    train(loss)\n",
+    ),
+    "used late": (
+        REFUTED,
+        "other = nn.Linear(3, 1)\nfor _ in range(2):\n    losses = []\n    for _ in range(4):\n"
+        "        losses.append(loss_of())  # claim: graph-outlives\n        other(torch.ones(3)).sum().backward()\n"
+        "    train(sum(losses))\n",
+    ),
     "outputs in a tuple": (
         CONFIRMED,
         "seen = []\nfor step in range(5):\n    loss = loss_of()\n    seen.append((step, {'loss': loss}))  # claim: graph-outlives\n"

@@ -25,15 +25,15 @@ MOST_NODES = 20_000
 class Token:
     """A value with a graph that passed a claim's line.
 
-    ``turn``: how often the line had run then.  ``backwards``: how many backwards there had been.  ``number``: its node's
-    sequence number, and ``below`` those of the nodes behind it.  ``spent``: a backward went through some of its graph.
+    ``turn``: how often the line had run then.  ``number``: its node's sequence number, and ``below`` those of the nodes behind
+    it.  ``spent``: a backward went through some of its graph.  ``idle``: a backward has passed it by since one last used it.
     """
 
-    __slots__ = ("__weakref__", "backwards", "below", "number", "spent", "turn")
+    __slots__ = ("__weakref__", "below", "idle", "number", "spent", "turn")
 
-    def __init__(self, node: Any, turn: int, backwards: int) -> None:
+    def __init__(self, node: Any, turn: int) -> None:
         self.turn = turn
-        self.backwards = backwards
+        self.idle = False
         self.number = sequence_number(node)
         self.below = {sequence_number(each) for each in nodes([node], DEEPEST)}
         self.spent = False
@@ -43,8 +43,8 @@ class Graphs:
     """What was seen, by claim.
 
     ``values``: values that passed the line.  ``turns``: how often it ran with one.  ``most_alive``: the largest number of
-    earlier turns, each with a backward since, whose graphs were still there when the line ran again.  ``late``: backwards that
-    went through the graph of an earlier turn; ``again``: those among them that found it spent.
+    earlier turns whose graphs were still there when the line ran again, passed by by a backward.  ``late``: backwards that used
+    such a graph after all.  ``again``: those that went through the graph of an earlier turn, and found it spent.
     """
 
     def __init__(self) -> None:
@@ -57,12 +57,13 @@ class Graphs:
         self.again: Counter[int] = Counter()
         self._last: dict[int, int] = {}
 
-    def passes(self, claim: int, value: Any, turn: int, backwards: int) -> None:
-        """A value passes the line of a claim, which runs for the ``turn``-th time, after so many ``backwards``."""
+    def passes(self, claim: int, value: Any, turn: int) -> None:
+        """A value passes the line of a claim, which runs for the ``turn``-th time."""
         if self._last.get(claim) != turn:
             self._last[claim] = turn
             self.turns[claim] += 1
-            self._count(claim, turn, backwards)
+            old = {token.turn for token in self.alive(claim) if token.turn < turn and token.idle}
+            self.most_alive[claim] = max(self.most_alive[claim], len(old))
         for tensor in tensors_within(value):
             self.values[claim] += 1
             node = tensor.grad_fn
@@ -70,13 +71,9 @@ class Graphs:
                 continue
             self.with_graph[claim] += 1
             if len(self.tokens[claim]) < MOST_TOKENS:
-                token = Token(node, turn, backwards)
+                token = Token(node, turn)
                 node.metadata.setdefault(KEY, []).append(token)
                 self.tokens[claim].append(weakref.ref(token))
-
-    def _count(self, claim: int, turn: int, backwards: int) -> None:
-        old = {token.turn for token in self.alive(claim) if token.turn < turn and token.backwards < backwards}
-        self.most_alive[claim] = max(self.most_alive[claim], len(old))
 
     def alive(self, claim: int) -> Iterator[Token]:
         """The tokens whose graphs are still there."""
@@ -93,10 +90,12 @@ class Graphs:
         numbers = {sequence_number(node) for node in nodes([loss.grad_fn for loss in losses if loss.grad_fn is not None])}
         late, again = set(), set()
         for claim, token in waiting:
-            if token.number in numbers and token.turn < self._last[claim]:
+            used = token.number in numbers
+            if used and token.idle:
                 late.add(claim)
-                if token.spent:
-                    again.add(claim)
+            if used and token.spent and token.turn < self._last[claim]:
+                again.add(claim)
+            token.idle = not used
             token.spent = token.spent or not numbers.isdisjoint(token.below)
         self.late.update(late)
         self.again.update(again)

@@ -212,6 +212,8 @@ def _flag(statement: ast.stmt) -> tuple[ast.expr | None, ast.expr]:
     match statement:
         case ast.Assign(targets=[ast.Attribute(value=receiver), *_], value=value):
             pass
+        case ast.Assign(targets=[ast.Tuple(elts=[ast.Attribute(value=receiver), *_]), *_], value=value):
+            pass
         case ast.AnnAssign(target=ast.Attribute(value=receiver), value=ast.expr() as value):
             pass
         case ast.Expr(ast.Compare(left=ast.Attribute(value=receiver), comparators=[value])):

@@ -140,7 +140,7 @@ class Recorder:
         self.keeps_inputs = any(each.claim.kind == "random-in-evaluation" for each in asked)
         self.backwards_of: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self._modes: dict[int, bool] = {}
-        self._kept_graphs: list[tuple[set[int], set[Any]]] = []
+        self._kept_graphs: list[tuple[set[int], set[Any], int]] = []
         self.watch_moves = any(each.claim.kind == "moves-though-frozen" for each in asked)
         self._depth = 0
         self._to_remember: list[Any] = []
@@ -241,7 +241,7 @@ class Recorder:
         """A value is kept at a claim's line."""
         if not self.tracer.paused:
             with quiet():
-                self.graphs.passes(number, value, self.reached[number], self.gradients)
+                self.graphs.passes(number, value, self.reached[number])
         return value
 
     def hear_value(self, number: int, value: Any) -> Any:
@@ -346,14 +346,15 @@ class Recorder:
         if not here and not self._kept_graphs:
             return
         found = nodes(loss.grad_fn for loss in losses if loss.grad_fn is not None)
-        for numbers, kept in self._kept_graphs:
+        for numbers, kept, steps in self._kept_graphs:
             if not kept.isdisjoint(found):
                 for number in numbers:
-                    self.sequence.facts[number]["graph used again"] += 1
+                    carried = number in here and steps < self.steps
+                    self.sequence.facts[number]["graph carried on" if carried else "graph used again"] += 1
         if retained and here:
             for number in here:
                 self.sequence.facts[number]["graph kept"] += 1
-            self._kept_graphs = [*self._kept_graphs[-3:], (here, found)]
+            self._kept_graphs = [*self._kept_graphs[-3:], (here, found, self.steps)]
 
     def _record(self, place: tuple[Place, ...], mark: Mark | None, live: int, got: int, trainable: int, error: str) -> None:
         mark = mark or Mark(0, 0, 0)

@@ -228,7 +228,8 @@ class Cut:
     """A place where gradient stops.
 
     ``kind``: ``detach``, ``data``, ``python``, ``no-grad``, ``inference-mode``, ``nondifferentiable``, ``zero``, ``parameter``,
-    ``function``; ``move`` and ``custom`` mark places of interest at which gradient goes on.
+    ``function``; ``move`` and ``custom`` mark places of interest at which gradient goes on, ``stay`` one where a leaf that was
+    to be moved is there already.
     ``severed``: the leaves that were cut off here; ``behind``: all leaves that a value passing here depended on.
     """
 
@@ -440,6 +441,8 @@ class Tracer(TorchFunctionMode):
     def _derive(self, name: str, tensor: Any, inplace: bool, incoming: Mark | None) -> None:
         """Mark one result of an operation whose arguments carry ``incoming``."""
         if inplace and is_source(tensor):
+            if name in _MOVES and incoming is not None:
+                self._passing("stay", name, incoming)
             return  # a parameter's update is no way for gradient
         if incoming is None or not incoming.depends:
             self.put(tensor, None)
@@ -454,7 +457,7 @@ class Tracer(TorchFunctionMode):
         """The mark of a result, cut where it has to be."""
         if self.pretending and not self.regions:
             return incoming
-        if name in ("cpu", "to", "cuda"):
+        if name in _MOVES:
             incoming = self._passing("move", name, incoming)
         if live and name not in _ZERO:
             return incoming
@@ -752,6 +755,7 @@ class Tracer(TorchFunctionMode):
         library._get_obj_state = state
 
 
+_MOVES = frozenset(("cpu", "to", "cuda"))
 _EXPLICIT = frozenset(("detach", "detach_", "data"))
 _KINDS = {
     "detach": "detach",

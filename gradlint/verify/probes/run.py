@@ -149,7 +149,7 @@ class Run:
 
         ranked: list[tuple[int, Cut]] = []
         for cut in self.recorder.tracer.trace.cuts:
-            if cut.place is None or (cut.kind not in kinds if kinds else cut.kind in ("move", "custom")):
+            if cut.place is None or (cut.kind not in kinds if kinds else cut.kind in ("move", "custom", "stay")):
                 continue
             rank = overlap(cut.place, asked.claim.site)
             if rank:
