@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,13 +26,15 @@ class Token:
     """A value with a graph that passed a claim's line.
 
     ``turn``: how often the line had run then.  ``number``: its node's sequence number, and ``below`` those of the nodes behind
-    it.  ``spent``: a backward went through some of its graph.  ``idle``: a backward has passed it by since one last used it.
+    it.  ``live``: the leaves behind the value, as a set of bits.  ``spent``: a backward went through some of its graph.
+    ``idle``: a backward has passed it by since one last used it.
     """
 
-    __slots__ = ("__weakref__", "below", "idle", "number", "spent", "turn")
+    __slots__ = ("__weakref__", "below", "idle", "live", "number", "spent", "turn")
 
-    def __init__(self, node: Any, turn: int) -> None:
+    def __init__(self, node: Any, turn: int, live: int) -> None:
         self.turn = turn
+        self.live = live
         self.idle = False
         self.number = sequence_number(node)
         self.below = {sequence_number(each) for each in nodes([node], DEEPEST)}
@@ -44,10 +46,13 @@ class Graphs:
 
     ``values``: values that passed the line.  ``turns``: how often it ran with one.  ``most_alive``: the largest number of
     earlier turns whose graphs were still there when the line ran again, passed by by a backward.  ``late``: backwards that used
-    such a graph after all.  ``again``: those that went through the graph of an earlier turn, and found it spent.
+    such a graph after all.  ``again``: those that went through the graph of an earlier turn, and found it spent; ``reused``:
+    those that did so with a graph of any turn.  ``through``: those that went through a value, and ``arrived`` the leaves behind
+    one that got a gradient from them.  ``live_of``: tells the leaves behind a tensor.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, live_of: Callable[[Any], int]) -> None:
+        self.live_of = live_of
         self.tokens: dict[int, list[weakref.ref[Token]]] = defaultdict(list)
         self.values: Counter[int] = Counter()
         self.with_graph: Counter[int] = Counter()
@@ -55,6 +60,9 @@ class Graphs:
         self.most_alive: Counter[int] = Counter()
         self.late: Counter[int] = Counter()
         self.again: Counter[int] = Counter()
+        self.reused: Counter[int] = Counter()
+        self.through: Counter[int] = Counter()
+        self.arrived: Counter[int] = Counter()
         self._last: dict[int, int] = {}
 
     def passes(self, claim: int, value: Any, turn: int) -> None:
@@ -71,7 +79,7 @@ class Graphs:
                 continue
             self.with_graph[claim] += 1
             if len(self.tokens[claim]) < MOST_TOKENS:
-                token = Token(node, turn)
+                token = Token(node, turn, self.live_of(tensor))
                 node.metadata.setdefault(KEY, []).append(token)
                 self.tokens[claim].append(weakref.ref(token))
 
@@ -82,23 +90,31 @@ class Graphs:
             if token is not None:
                 yield token
 
-    def backward(self, losses: Sequence[Any]) -> None:
-        """A backward is about to go through the graphs of losses."""
+    def backward(self, losses: Sequence[Any]) -> dict[int, int]:
+        """A backward is about to go through graphs; the leaves behind the values that it goes through, by claim."""
         waiting = [(claim, token) for claim in self.tokens for token in self.alive(claim)]
+        behind: dict[int, int] = {}
         if not waiting:
-            return
+            return behind
         numbers = {sequence_number(node) for node in nodes([loss.grad_fn for loss in losses if loss.grad_fn is not None])}
-        late, again = set(), set()
+        late, again, reused = set(), set(), set()
         for claim, token in waiting:
             used = token.number in numbers
             if used and token.idle:
                 late.add(claim)
-            if used and token.spent and token.turn < self._last[claim]:
-                again.add(claim)
+            if used and token.spent:
+                reused.add(claim)
+                if token.turn < self._last[claim]:
+                    again.add(claim)
+            if used:
+                behind[claim] = behind.get(claim, 0) | token.live
             token.idle = not used
             token.spent = token.spent or not numbers.isdisjoint(token.below)
         self.late.update(late)
         self.again.update(again)
+        self.reused.update(reused)
+        self.through.update(behind.keys())
+        return behind
 
 
 def nodes(starts: Iterable[Any], most: int = MOST_NODES) -> set[Any]:

@@ -83,8 +83,14 @@ _ASSIGNED = ("flag-without-effect", "not-registered")
 """The claims about an assignment, which want to know on what it was made."""
 
 
-_KEPT = ("graph-outlives", "carried")
-"""The claims about a value that is kept, which want to see it."""
+_ARGUMENTS = frozenset(("graph-outlives", "carried", "leaks-into", "late-bound", "hook-changes-dtype"))
+"""The claims whose site may be a call, and which want to see what it is given."""
+_RESULTS = frozenset(("let-through", "bypassed"))
+"""The claims whose site may be an expression, and which want to see its value."""
+_STATEMENTS = frozenset(
+    ("graph-outlives", "carried", "let-through", "not-a-leaf", "not-saved", "too-few-gradients", "hook-changes-dtype")
+)
+"""The claims whose site may be a statement that assigns or returns, and which want to see what."""
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -127,7 +133,12 @@ class _Rewriter(ast.NodeTransformer):
                 after.append(_call(FLAG, statement, asked.number, receiver, value))
         if asked.claim.kind == "never-called" and isinstance(statement, ast.Expr):
             statement.value = _expression(VALUE, statement.value, ast.Constant(asked.number), statement.value)
-        if asked.claim.kind in _KEPT and isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return):
+        if asked.claim.kind == "discarded" and isinstance(statement, ast.Expr):
+            match statement.value:
+                case ast.Call(func=ast.Attribute() as method):
+                    method.value = _expression(PASSES, method.value, ast.Constant(asked.number), method.value)
+            statement.value = _expression(VALUE, statement.value, ast.Constant(asked.number), statement.value)
+        if asked.claim.kind in _STATEMENTS and isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return):
             if statement.value is not None:
                 statement.value = _expression(PASSES, statement.value, ast.Constant(asked.number), statement.value)
 
@@ -139,8 +150,11 @@ class _Rewriter(ast.NodeTransformer):
             for asked in self.asked:
                 if asked.claim.kind == "exhausted" and _is_at(node, asked.claim.site):
                     return self._on_its_way(ITERATED, visited, asked.number)
-                if asked.claim.kind in _KEPT and isinstance(visited, ast.Call) and _is_at(node, asked.claim.site):
-                    return self._on_its_way(PASSES, visited, asked.number)
+                if asked.claim.kind in _ARGUMENTS and isinstance(visited, ast.Call | ast.Lambda):
+                    if _is_at(node, asked.claim.site):
+                        return self._on_its_way(PASSES, visited, asked.number)
+                if asked.claim.kind in _RESULTS and _is_at(node, asked.claim.site) and _is_read(visited):
+                    return _expression(PASSES, visited, ast.Constant(asked.number), visited)
         return visited
 
     def _on_its_way(self, hook: str, node: ast.expr, number: int) -> ast.expr:
@@ -205,6 +219,10 @@ def _is_at(node: ast.AST, site: Span) -> bool:
         site.end_line,
         site.end_column,
     )
+
+
+def _is_read(node: ast.expr) -> bool:
+    return isinstance(getattr(node, "ctx", ast.Load()), ast.Load) and not isinstance(node, ast.Starred)
 
 
 def _flag(statement: ast.stmt) -> tuple[ast.expr | None, ast.expr]:

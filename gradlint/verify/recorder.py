@@ -9,19 +9,20 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
 from gradlint.verify import carriers
-from gradlint.verify.graphs import Graphs, nodes
+from gradlint.verify.graphs import Graphs, nodes, tensors_within
 from gradlint.verify.instrument import Asked
 from gradlint.verify.marks import Mark, Term, merge
 from gradlint.verify.names import Names
 from gradlint.verify.places import Place, Places
 from gradlint.verify.sequence import Sequence as Sequence_
-from gradlint.verify.tracer import LEAF, Tracer, quiet
+from gradlint.verify.tracer import LEAF, Tracer, is_source, quiet
 
 MOST_RECORDS = 256
 DEEPEST = 3
@@ -29,6 +30,8 @@ DEEPEST = 3
 MOST_MODULES = 100_000
 MODAL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 """The layers to which the mode makes a difference."""
+_INSIDE = ("too-few-gradients", "hook-changes-dtype", "late-bound", "not-saved")
+"""The claims whose line may run within a backward or a custom function, where nothing is followed."""
 LARGEST_BUFFER = 1 << 20
 """Elements of a buffer that is still compared before and after each forward."""
 
@@ -99,6 +102,8 @@ class Recorder:
     ) -> None:
         self.places = places
         self.tracer = Tracer(places, self._flagged, lambda tensor: self.sequence.zero_grad([tensor]))
+        if any(each.claim.kind == "saved-changed" for each in asked):
+            self.tracer.on_change = lambda: self.sequence.note("changed in place")
         self.asked = asked
         self.wanted = steps
         self.enough = enough
@@ -130,7 +135,11 @@ class Recorder:
         self.values: dict[int, list[str]] = defaultdict(list)
         self.calls: Counter[str] = Counter()
         self.sequence = Sequence_(self._mask, self.claims_here)
-        self.graphs = Graphs()
+        self.graphs = Graphs(lambda tensor: mark.live if (mark := self.tracer.mark(tensor)) is not None else 0)
+        self.kinds = {each.number: each.claim.kind for each in asked}
+        self.subjects = {each.number: each.claim.subjects for each in asked}
+        self.receivers: dict[int, Any] = {}
+        self.random: dict[int, Any] = {}
         self.made: dict[int, dict[int, Any]] = defaultdict(dict)
         self.steps_at: dict[int, list[int]] = defaultdict(list)
         self.initial: dict[int, tuple[Any, Any]] = {}
@@ -212,7 +221,7 @@ class Recorder:
             self.last_reached = self.steps if self.optimizers else self.gradients
             self.reached_at[number] = self.steps
         self.reached[number] += 1
-        if self.keeps_inputs and isinstance(owner := sys._getframe(1).f_locals.get("self"), nn.Module):
+        if isinstance(owner := sys._getframe(1).f_locals.get("self"), nn.Module):
             self.owners[number] = owner
         if len(self.steps_at[number]) < MOST_RECORDS:
             self.steps_at[number].append(self.steps)
@@ -238,15 +247,88 @@ class Recorder:
         return iter(elements)
 
     def hear_passes(self, number: int, value: Any) -> Any:
-        """A value is kept at a claim's line."""
-        if not self.tracer.paused:
-            with quiet():
-                self.graphs.passes(number, value, self.reached[number])
+        """A value passes a claim's line; what to go on with."""
+        if self.tracer.paused and self.kinds[number] not in _INSIDE:
+            return value
+        facts = self.sequence.facts[number]
+        with quiet():
+            match self.kinds[number]:
+                case "discarded":
+                    self.receivers[number] = value
+                case "not-a-leaf":
+                    for tensor in tensors_within(value):
+                        facts["a leaf" if is_source(tensor) else "no leaf"] += 1
+                case "bypassed":
+                    wanted = {f"{name.rpartition('.')[2]}Backward" for name in self.subjects[number]}
+                    for tensor in tensors_within(value):
+                        facts["through backward" if type(tensor.grad_fn).__name__ in wanted else "bypassed"] += 1
+                case "not-saved":
+                    facts["a tensor" if next(tensors_within(value, 1), None) is not None else "no tensor"] += 1
+                case "too-few-gradients":
+                    self._count_gradients(facts, value, sys._getframe(1))
+                case "late-bound":
+                    return self._bound(facts, self.subjects[number], value, sys._getframe(1))
+                case "hook-changes-dtype":
+                    return self._typed(facts, value, sys._getframe(1))
+                case _:
+                    self.graphs.passes(number, value, self.reached[number])
         return value
+
+    def _count_gradients(self, facts: Counter[str], value: Any, frame: FrameType) -> None:
+        """Compare what a ``backward`` returns with what its ``forward`` took."""
+        needed = getattr(_first_local(frame), "needs_input_grad", None)
+        if needed is not None:
+            given = len(value) if isinstance(value, (tuple, list)) else 1
+            facts["enough" if given >= len(needed) else f"{given} for {len(needed)}"] += 1
+
+    def _bound(self, facts: Counter[str], names: Sequence[str], function: Any, frame: FrameType) -> Any:
+        """A function that compares, when it is called, what it closes over with what that was when it was made."""
+        if not callable(function):
+            return function
+        scopes = (frame.f_locals, frame.f_globals)
+        made = {name: next((scope[name] for scope in scopes if name in scope), None) for name in names}
+
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            code = function.__code__
+            closed = dict(zip(code.co_freevars, function.__closure__ or (), strict=False))
+            for name, value in made.items():
+                if name in closed:
+                    now = closed[name].cell_contents
+                else:
+                    now = value if name in code.co_varnames else function.__globals__.get(name, value)
+                facts["as it was" if now is value else "moved on"] += 1
+            return function(*args, **kwargs)
+
+        return called if hasattr(function, "__code__") else function
+
+    def _typed(self, facts: Counter[str], value: Any, frame: FrameType) -> Any:
+        """Compare the type of what a gradient hook returns with what it is given, also with what autocast would give it."""
+        if not callable(value) or isinstance(value, torch.Tensor):
+            given = _first_local(frame)
+            if isinstance(value, torch.Tensor) and isinstance(given, torch.Tensor):
+                facts["same type" if value.dtype == given.dtype else "another type"] += 1
+            return value
+
+        @functools.wraps(value)
+        def hook(gradient: Any, *args: Any, **kwargs: Any) -> Any:
+            result = value(gradient, *args, **kwargs)
+            if isinstance(gradient, torch.Tensor) and not facts["asked"]:
+                facts["asked"] += 1
+                with quiet(), self.tracer.pause(), torch.no_grad():
+                    low = value(gradient.detach().to(torch.bfloat16), *args, **kwargs)
+                if isinstance(low, torch.Tensor):
+                    facts["same type" if low.dtype == torch.bfloat16 else "another type"] += 1
+            return result
+
+        return hook
 
     def hear_value(self, number: int, value: Any) -> Any:
         """An expression statement was evaluated to ``value``."""
         owner = getattr(value, "__self__", None)
+        if self.kinds[number] == "discarded" and isinstance(value, torch.Tensor):
+            same = value is self.receivers.pop(number, None)
+            self.sequence.facts[number]["itself" if same else "dropped"] += 1
         if callable(value):
             described = f"a method of {type(owner).__name__}" if owner is not None else f"a {type(value).__name__}"
         else:
@@ -312,6 +394,7 @@ class Recorder:
             self.ever_trainable |= trainable
             before = {leaf.number: _version(leaf.tensor()) for leaf in self.tracer.trace.leaves}
             severed = bool(losses) and not any(loss.requires_grad for loss in losses)
+            behind = self.graphs.backward(losses)
             self._look_at_graph(losses, retained)
             self._look_at_modes()
         error = ""
@@ -326,6 +409,9 @@ class Recorder:
             # A loss without a graph ends most programs here.  The rest of the program has more to tell.
         with quiet(), self.tracer.pause():
             got = self._received(before)
+            for number, leaves in behind.items():
+                self.graphs.arrived[number] |= leaves & got
+                self.sequence.leaked[number] = self.sequence.leaked.get(number, 0) | leaves & got
             self.sequence.backward(losses, got, before, [held.optimizer for held in self.optimizers])
         self._record(place, mark, live, got, trainable, error)
         if not self.optimizers:
@@ -341,7 +427,6 @@ class Recorder:
 
     def _look_at_graph(self, losses: Sequence[Any], retained: bool) -> None:
         """Note whether a graph that was kept at a claim's line is gone through again."""
-        self.graphs.backward(losses)
         here = self.claims_here()
         if not here and not self._kept_graphs:
             return
@@ -383,6 +468,7 @@ class Recorder:
     def _grad(self, outputs: Any, inputs: Any, run: Callable[[], Any]) -> Any:
         place_outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
         given = [inputs] if isinstance(inputs, torch.Tensor) else list(inputs)
+        place = self.places.here(sys._getframe(2))
         with self.tracer.pause():
             results = run()
         with quiet(), self.tracer.pause():
@@ -397,6 +483,8 @@ class Recorder:
                         self.nonzero |= bit
                 if mark is not None and gradient.requires_grad:
                     self.tracer.put(gradient, Mark(mark.live, mark.depends, mark.cuts))
+                elif mark is not None:
+                    self.tracer.put(gradient, self.tracer.severed("grad", "grad", mark, place))
         return results
 
     def _reachable(self, losses: Iterable[Any]) -> int:
@@ -569,6 +657,8 @@ class Recorder:
             return
         if self.keeps_inputs:
             self.inputs[id(module)] = inputs
+        if module.training and _is_random(module):
+            self.random[id(module)] = module
         if isinstance(module, MODAL):
             if torch.is_grad_enabled():
                 self._modes[id(module)] = bool(module.training)
@@ -616,6 +706,19 @@ class Recorder:
                 self._remember([tensor])
             else:
                 freezing.frozen[id(tensor)] = tensor
+
+
+def _is_random(module: Any) -> bool:
+    """Whether a layer draws numbers in train mode."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    return isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and module.dropout > 0
+
+
+def _first_local(frame: FrameType) -> Any:
+    """The first argument of the function that a frame executes."""
+    names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
+    return frame.f_locals.get(names[0]) if names else None
 
 
 def _held(optimizer: Any) -> Iterator[Any]:

@@ -228,8 +228,8 @@ class Cut:
     """A place where gradient stops.
 
     ``kind``: ``detach``, ``data``, ``python``, ``no-grad``, ``inference-mode``, ``nondifferentiable``, ``zero``, ``parameter``,
-    ``function``; ``move`` and ``custom`` mark places of interest at which gradient goes on, ``stay`` one where a leaf that was
-    to be moved is there already.
+    ``function``, ``checkpoint``, ``grad``; ``move`` and ``custom`` mark places of interest at which gradient goes on, ``stay``
+    one where a leaf that was to be moved is there already.
     ``severed``: the leaves that were cut off here; ``behind``: all leaves that a value passing here depended on.
     """
 
@@ -288,7 +288,7 @@ class Tracer(TorchFunctionMode):
     """The function mode. Enter it once per process; ``install`` adds what a mode does not see.
 
     ``on_flag``: called when ``requires_grad`` of a tensor is set, with the tensor and the value; ``on_clear``: when its
-    ``grad`` is set to None.
+    ``grad`` is set to None; ``on_change``: when a computed tensor that requires grad is written to.
     """
 
     def __init__(
@@ -309,6 +309,7 @@ class Tracer(TorchFunctionMode):
         self._escapes: list[tuple[FrameType, Mark]] = []
         self.on_flag = on_flag
         self.on_clear = on_clear
+        self.on_change: Callable[[], None] | None = None
 
     # Marks -----------------------------------------------------------------------------------------------------------
 
@@ -444,6 +445,8 @@ class Tracer(TorchFunctionMode):
             if name in _MOVES and incoming is not None:
                 self._passing("stay", name, incoming)
             return  # a parameter's update is no way for gradient
+        if inplace and self.on_change is not None and requires_grad(tensor) and _changes(name):
+            self.on_change()
         if incoming is None or not incoming.depends:
             self.put(tensor, None)
             return
@@ -480,6 +483,10 @@ class Tracer(TorchFunctionMode):
         cut.behind |= mark.depends
         cut.count += 1
         return 1 << cut.number
+
+    def severed(self, kind: str, api: str, mark: Mark, place: Place | None) -> Mark:
+        """``mark`` beyond a cut at a place."""
+        return Mark(mark.live, mark.depends, mark.cuts).severed(self._pass(self.trace.cut(kind, api, place), mark))
 
     def _passing(self, kind: str, api: str, mark: Mark) -> Mark:
         """``mark`` after a place of interest that cuts nothing."""
@@ -768,6 +775,11 @@ _KINDS = {
     "apply": "function",
     "checkpoint": "checkpoint",
 }
+
+
+def _changes(name: str) -> bool:
+    """Whether an operation writes to its first argument, by its name."""
+    return (name.endswith("_") and not name.endswith("__")) or name.startswith("__i") or name == "__setitem__"
 
 
 def _selected(marks: Sequence[Mark]) -> Mark:

@@ -25,7 +25,7 @@ from gradlint.verify import confine, instrument
 from gradlint.verify.driving import DRIVERS, take_steps
 from gradlint.verify.instrument import Asked, Hooks
 from gradlint.verify.interfaces import DriverError, Target
-from gradlint.verify.places import Places
+from gradlint.verify.places import Place, Places
 from gradlint.verify.probes import judge
 from gradlint.verify.probes.run import Ending, Run, device_of
 from gradlint.verify.recorder import Recorder, Stop
@@ -217,13 +217,13 @@ class Session:
         """An exception of the program as an ending."""
         text = " ".join(str(error).split())
         said = f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
-        place = None
+        stack: list[Place] = []
         trace = error.__traceback__
         while trace is not None:
             if self.places.is_user(trace.tb_frame.f_code.co_filename):
-                place = self.places.place(trace.tb_frame.f_code, trace.tb_lasti)
+                stack.append(self.places.place(trace.tb_frame.f_code, trace.tb_lasti))
             trace = trace.tb_next
-        return Ending("error", said, place)
+        return Ending("error", said, stack[-1] if stack else None, tuple(stack))
 
     def finish(self, ending: Ending) -> None:
         """Judge all claims and deliver the verdicts; at most once.

@@ -25,12 +25,14 @@ class Ending:
     """How a run ended.
 
     ``kind``: ``end`` (by itself), ``enough`` (all was seen), ``time``, ``error`` (an exception), ``exit`` (it left).
-    ``text``: a phrase that goes after "the run ended:"; empty when there is nothing to say.  ``place``: where it raised.
+    ``text``: a phrase that goes after "the run ended:"; empty when there is nothing to say.  ``place``: where it raised, the
+    innermost of the user's frames, and ``stack`` all of them, from the outermost.
     """
 
     kind: str = "end"
     text: str = ""
     place: Place | None = None
+    stack: tuple[Place, ...] = ()
 
 
 @dataclass

@@ -37,6 +37,8 @@ def drifts(asked: Asked, run: Run) -> Verdict:
 
 
 def _concerns(drift: Drift, frozen: dict[int, Any], asked: Asked, run: Run) -> bool:
+    if drift.module is run.recorder.owners.get(asked.number):
+        return True  # the line is in its own forward
     own = [parameter for parameter in drift.module._parameters.values() if parameter is not None]
     if own and frozen:
         return any(id(parameter) in frozen for parameter in own)
@@ -163,6 +165,32 @@ def random_in_evaluation(asked: Asked, run: Run) -> Verdict:
     return run.refuted(f"In eval mode the same input gives `{name}` the same output twice")
 
 
+def random_though_frozen(asked: Asked, run: Run) -> Verdict:
+    """``random-though-frozen``: layers that draw numbers run in train mode within what is frozen here."""
+    recorder = run.recorder
+    if not recorder.reached[asked.number]:
+        return run.unreached()
+    frozen = recorder.freezings[asked.number].frozen
+    inside: dict[int, Any] = {}
+    covered = 0
+    for module in list(recorder.modules.values()):
+        parameters = list(module.parameters())
+        if not parameters or not _is_frozen(module):
+            continue
+        if any(id(p) in frozen or (not frozen and run.is_meant(p, asked.claim.subjects)) for p in parameters):
+            covered += 1
+            inside |= {id(part): part for part in module.modules() if id(part) in recorder.random}
+    if inside:
+        kinds = sorted({type(part).__name__ for part in inside.values()})
+        return run.confirmed(
+            "What is frozen here draws other numbers in each forward",
+            Evidence(f"{len(inside)} layers in train mode: {', '.join(kinds)}", asked.claim.site),
+        )
+    if not recorder.gradients or not covered:
+        return run.inconclusive(f"The line ran, but nothing that is frozen here was trained with{run.how_it_ended()}")
+    return run.refuted("No layer of what is frozen here runs in train mode and draws numbers")
+
+
 def graph_outlives(asked: Asked, run: Run) -> Verdict:
     """``graph-outlives``: what is kept here holds the graphs of iterations that are over, and no backward goes through it."""
     graphs, number = run.recorder.graphs, asked.number
@@ -189,6 +217,7 @@ def graph_outlives(asked: Asked, run: Run) -> Verdict:
 
 
 PROBES = {
+    "random-though-frozen": random_though_frozen,
     "graph-outlives": graph_outlives,
     "drifts": drifts,
     "mode-reset": mode_reset,
