@@ -54,6 +54,18 @@ model, other = Net(), Net()
 sgd, second = (torch.optim.SGD(m.parameters(), lr=0.01) for m in (model, other))
 """
 
+GROUP = """\
+torch.distributed.init_process_group("gloo", rank=0, world_size=1, store=torch.distributed.HashStore())
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def forward(self, x, both):
+        return self.one(x) + self.two(x) if both else self.one(x)
+
+"""
 TURNS = "for _ in range(3):\n"
 STEP = TURNS + "    train(model(batch()).pow(2).mean(), sgd)\n"
 
@@ -131,6 +143,16 @@ CASES = {
     "toggled before the wrap": (
         REFUTED,
         "model.body.requires_grad_(False)  # claim: toggled-after-wrap model.body\ncompiled = torch.compile(other)\n" + STEP,
+    ),
+    "a branch that is skipped": (
+        CONFIRMED,
+        GROUP + "wrapped = nn.parallel.DistributedDataParallel(Two())  # claim: unused\n"
+        "wrapped(batch(), False).sum().backward()\nwrapped(batch(), False).sum().backward()\n",
+    ),
+    "no branch is skipped": (
+        REFUTED,
+        GROUP + "wrapped = nn.parallel.DistributedDataParallel(Two())  # claim: unused\n"
+        "wrapped(batch(), True).sum().backward()\nwrapped(batch(), True).sum().backward()\n",
     ),
     # modes
     "left in eval mode": (
