@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +18,6 @@ NEEDS_TWO_DEVICES = {("reports/unregistered-parameter_01_moved_queries", "GRD210
 """A parameter that is moved to where it is already stays itself: on a CPU alone the run says so, and decides nothing."""
 
 FAULTY = [project for project in find_projects(Path(__file__).parent.parent / "fixtures") if project.topic != CLEAN]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
 
 
 @pytest.mark.parametrize("project", FAULTY, ids=lambda project: project.title)

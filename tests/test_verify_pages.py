@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ from gradlint.testing.cases import write
 from gradlint.testing.pages import Case
 from gradlint.verify.client import Server
 from gradlint.verify.run import Settings, verify
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
 
 
 def test_bad_is_confirmed_and_good_is_not(page_program: Case, server: Server, tmp_path: Path) -> None:

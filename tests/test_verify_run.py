@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -128,12 +127,6 @@ pytest_torch = pytest.importorskip("torch")
 
 from gradlint.verify.client import Server
 from gradlint.verify.run import Settings, verify
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
 
 
 def test_script_first_class_for_want_of_one(project: Path, server: Server) -> None:
