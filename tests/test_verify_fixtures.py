@@ -9,8 +9,9 @@ import pytest
 pytest.importorskip("torch")
 
 from gradlint.core import Outcome
-from gradlint.session import analyze, load_config
+from gradlint.session import analyze
 from gradlint.testing.fixtures import CLEAN, Project, copy, find_projects
+from gradlint.testing.linter import settings
 from gradlint.verify.client import Server
 from gradlint.verify.run import Settings, verify
 
@@ -24,10 +25,12 @@ FAULTY = [project for project in find_projects(Path(__file__).parent.parent / "f
 def test_findings_are_confirmed(project: Project, server: Server, tmp_path: Path) -> None:
     folder = tmp_path.resolve() / project.path.name
     copy(project, folder)
-    config = load_config([folder], cwd=folder, overrides=['select=["ALL"]', "preview=true"], isolated=True)
+    config = settings(folder)
     report = analyze([folder], config, cwd=folder, use_cache=False)
     told = []
-    for finding, verdict in verify(report, Settings(device="cpu", seconds=30, folder=folder), server=server).items():
+    for finding, verdict in verify(
+        report, Settings(device="cpu", seconds=30, folder=folder, contracts=config.contracts), server=server
+    ).items():
         undecided = (project.title, finding.code) in NEEDS_TWO_DEVICES
         if verdict.outcome is not (Outcome.INCONCLUSIVE if undecided else Outcome.CONFIRMED):
             told.append(f"{finding.code} {finding.span}: {verdict.outcome}: {verdict.reason}")

@@ -7,7 +7,7 @@ is what the analysis can vouch for; a rule may lower it, never raise it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradlint.core import Confidence, Span, Step
 
@@ -469,7 +469,28 @@ class StateCarried(Fact):
     backward: Span
 
 
+@dataclass(frozen=True, slots=True)
+class ContractBroken(Fact):
+    """A contract of the settings is not kept. ``span``: what cuts the part off, or else the back-propagation.
+
+    ``module``: the contract's module.  ``word``: ``trains`` or ``frozen``, and ``part`` what it says that of.  ``how``:
+    ``cut``, ``frozen``, ``no optimizer`` or ``trained``.  ``parts``: what is concerned, as the code names it.
+    """
+
+    module: str
+    word: str
+    part: str
+    how: str
+    parts: tuple[str, ...]
+    loss: Span
+
+    def with_parts(self, parts: tuple[str, ...]) -> ContractBroken:
+        """The same of more parts."""
+        return replace(self, parts=parts)
+
+
 FACTS: tuple[type[Fact], ...] = (
+    ContractBroken,
     Severed,
     DeviceRoundTrip,
     Revived,

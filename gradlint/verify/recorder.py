@@ -21,8 +21,9 @@ from gradlint.verify.instrument import Asked
 from gradlint.verify.marks import Mark, Term, merge
 from gradlint.verify.names import Names
 from gradlint.verify.places import Place, Places
+from gradlint.verify.promises import KIND, Promises
 from gradlint.verify.sequence import Sequence as Sequence_
-from gradlint.verify.tracer import LEAF, Tracer, is_source, quiet
+from gradlint.verify.tracer import LEAF, Tracer, is_source, leaves_of, quiet
 
 MOST_RECORDS = 256
 DEEPEST = 3
@@ -138,6 +139,7 @@ class Recorder:
         self.graphs = Graphs(lambda tensor: mark.live if (mark := self.tracer.mark(tensor)) is not None else 0)
         self.kinds = {each.number: each.claim.kind for each in asked}
         self.subjects = {each.number: each.claim.subjects for each in asked}
+        self.promises = Promises(asked, self._leaves_of)
         self.receivers: dict[int, Any] = {}
         self.random: dict[int, Any] = {}
         self.made: dict[int, dict[int, Any]] = defaultdict(dict)
@@ -213,6 +215,7 @@ class Recorder:
         self.drifts.clear()
         self.trained_after_eval.clear()
         self.optimizers.clear()
+        self.promises = Promises(self.asked, self._leaves_of)
         self.gradients = self.nonzero = self.got = self.steps = self.last_reached = self.ever_trainable = 0
 
     def hear_reached(self, number: int) -> None:
@@ -349,7 +352,8 @@ class Recorder:
 
     def _progress(self) -> None:
         seen = self.steps if self.optimizers else self.gradients
-        waited = seen - self.last_reached >= self.wanted and all(self.reached[each.number] for each in self.asked)
+        met = all(self.reached[each.number] for each in self.asked if each.claim.kind != KIND)
+        waited = seen - self.last_reached >= self.wanted and met
         if waited or (not self.patient and seen >= self.wanted):
             self.enough()
 
@@ -506,6 +510,10 @@ class Recorder:
                     stack.append(following)
         return mask
 
+    def _leaves_of(self, tensors: Iterable[Any]) -> list[Any]:
+        """The leaves at the ends of the graphs of tensors."""
+        return list(leaves_of(self.tracer.trace, self._reachable(tensors)))
+
     # Optimizers ------------------------------------------------------------------------------------------------------
 
     def _watch_optimizers(self) -> None:
@@ -657,6 +665,8 @@ class Recorder:
             return
         if self.keeps_inputs:
             self.inputs[id(module)] = inputs
+        with quiet():
+            self.promises.sees(module)
         if module.training and _is_random(module):
             self.random[id(module)] = module
         if isinstance(module, MODAL):
@@ -679,7 +689,10 @@ class Recorder:
                         if isinstance(buffer, torch.Tensor) and buffer.numel() <= LARGEST_BUFFER
                     ]
 
-    def _after_forward(self, module: Any, _inputs: Any, _output: Any) -> None:
+    def _after_forward(self, module: Any, _inputs: Any, output: Any) -> None:
+        if self.promises.held and not self.tracer.paused:
+            with quiet():
+                self.promises.ran(module, output)
         before = self._buffers_before.pop(id(module), None)
         if not before:
             return

@@ -203,6 +203,9 @@ class Session:
                 self.description = driven.description
                 self.degenerate = driven.degenerate
                 recorder.names.add(dict(driven.objects))
+                if job.factory in recorder.promises.names:
+                    for module in driven.objects.values():
+                        recorder.promises.adopt(job.factory, module)
                 take_steps(driven, max(3, wanted // 2))
         except Stop:
             return
@@ -251,6 +254,7 @@ class Session:
                 time.monotonic() - self.began,
                 self.degenerate,
                 dict(self.job.shown or {}),
+                alone=self.job.kind == "auto",
             )
             run.description += run.steps()
             if ending.kind == "undriven":

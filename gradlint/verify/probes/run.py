@@ -37,7 +37,10 @@ class Ending:
 
 @dataclass
 class Run:
-    """What was noted, and how to speak of it. ``degenerate``: why nothing may be concluded from it."""
+    """What was noted, and how to speak of it. ``degenerate``: why nothing may be concluded from it.
+
+    ``alone``: a class was driven by itself, without the program that trains it.
+    """
 
     recorder: Recorder
     ending: Ending
@@ -46,6 +49,7 @@ class Run:
     seconds: float
     degenerate: str = ""
     shown: dict[str, str] = field(default_factory=dict)
+    alone: bool = False
 
     # Verdicts --------------------------------------------------------------------------------------------------------
 
