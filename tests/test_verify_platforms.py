@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +14,6 @@ torch = pytest.importorskip("torch")
 from gradlint.testing.verifying import put
 from gradlint.verify.client import Server
 from gradlint.verify.run import Settings
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
-
 
 HEAD = """\
 import os

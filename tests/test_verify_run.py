@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -130,12 +132,6 @@ from gradlint.verify.client import Server
 from gradlint.verify.run import Settings, verify
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
-
-
 def test_script_first_class_for_want_of_one(project: Path, server: Server) -> None:
     scripted, alone = finding(project / "model.py", 11), finding(project / "alone.py", 11)
     told: list[str] = []
@@ -228,8 +224,37 @@ def test_verify_shows_the_verdict_beside_the_finding(project: Path) -> None:
     assert "1 confirmed" in done.stderr
 
 
-def test_json_has_verdict_and_evidence(project: Path) -> None:
-    done = command("verify", "model.py", "--isolated", "--no-cache", "--output-format", "json", cwd=project)
+class Ran(NamedTuple):
+    """What a command did."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Here = Callable[..., Ran]
+
+
+@pytest.fixture
+def here(server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    """Carries out a command in this process, with the warm one that is there already."""
+
+    def carry_out(*arguments: str, cwd: Path) -> Ran:
+        from gradlint.cli import main
+
+        monkeypatch.chdir(cwd)
+        for module in ("run", "trace"):
+            monkeypatch.setattr(f"gradlint.verify.{module}.Server", lambda: contextlib.nullcontext(server))
+        capsys.readouterr()
+        code = main(list(arguments))
+        said = capsys.readouterr()
+        return Ran(code, said.out, said.err)
+
+    return carry_out
+
+
+def test_json_has_verdict_and_evidence(project: Path, here: Here) -> None:
+    done = here("verify", "model.py", "--isolated", "--no-cache", "--output-format", "json", cwd=project)
     (row,) = [row for row in json.loads(done.stdout) if row["filename"] == "model.py"]
     assert row["verdict"] == "confirmed"
     assert row["evidence"][0]["text"].startswith("`net.encoder.*`")
@@ -237,8 +262,8 @@ def test_json_has_verdict_and_evidence(project: Path) -> None:
     assert row["verification"]["device"] == "cpu" and row["verification"]["driver"].startswith("train.py")
 
 
-def test_sarif_has_the_verdict_in_its_properties(project: Path) -> None:
-    done = command("verify", "model.py", "--isolated", "--no-cache", "--output-format", "sarif", cwd=project)
+def test_sarif_has_the_verdict_in_its_properties(project: Path, here: Here) -> None:
+    done = here("verify", "model.py", "--isolated", "--no-cache", "--output-format", "sarif", cwd=project)
     (result,) = json.loads(done.stdout)["runs"][0]["results"]
     assert result["properties"]["verdict"] == "confirmed"
     assert result["properties"]["evidence"]
@@ -255,21 +280,21 @@ def test_sarif_has_the_verdict_in_its_properties(project: Path) -> None:
         (["--fail-on", "unrefuted"], 1, True),
     ],
 )
-def test_only_and_fail_on(options: list[str], code: int, shown: bool, project: Path) -> None:
-    done = command("verify", "model.py", "--isolated", "--no-cache", "--output-format", "concise", *options, cwd=project)
+def test_only_and_fail_on(options: list[str], code: int, shown: bool, project: Path, here: Here) -> None:
+    done = here("verify", "model.py", "--isolated", "--no-cache", "--output-format", "concise", *options, cwd=project)
     assert done.returncode == code, done.stderr
     assert ("[confirmed]" in done.stdout) is shown
 
 
-def test_clean_project_starts_no_torch(project: Path) -> None:
+def test_clean_project_starts_no_torch(project: Path, here: Here) -> None:
     (project / "model.py").write_text(FILES["model.py"].replace(".detach()", ""))
     (project / "alone.py").unlink()
-    done = command("verify", ".", "--isolated", "--no-cache", "-v", cwd=project)
+    done = here("verify", ".", "--isolated", "--no-cache", "-v", cwd=project)
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_wrong_verdict_name(project: Path) -> None:
-    done = command("verify", ".", "--only", "confirmd", cwd=project)
+def test_wrong_verdict_name(project: Path, here: Here) -> None:
+    done = here("verify", ".", "--only", "confirmd", cwd=project)
     assert done.returncode == 2
     assert "did you mean confirmed" in done.stderr
 
@@ -282,12 +307,12 @@ def test_trace_shows_what_trains_and_what_does_not(project: Path) -> None:
     assert "net.encoder.*, 2 tensors, 35 parameters: no gradient" in done.stdout
 
 
-def test_trace_finds_what_the_static_analysis_cannot(project: Path) -> None:
+def test_trace_finds_what_the_static_analysis_cannot(project: Path, here: Here) -> None:
     (project / "losses.py").write_text(
         "import os\ndef total(out): return getattr(out.pow(2).mean(), os.environ.get('ENDING', 'detach'))()\n"
     )
     (project / "model.py").write_text(FILES["model.py"].replace(".detach()", ""))
-    done = command("trace", "train.py", "--isolated", "--no-cache", "--output-format", "json", cwd=project)
+    done = here("trace", "train.py", "--isolated", "--no-cache", "--output-format", "json", cwd=project)
     assert done.returncode == 1
     traced = json.loads(done.stdout)
     (cut,) = traced["cuts"]
@@ -295,12 +320,12 @@ def test_trace_finds_what_the_static_analysis_cannot(project: Path) -> None:
     assert {group["name"] for group in traced["parameters"]["starved"]} == {"net.*"}
 
 
-def test_trace_stops_after_the_steps_and_passes_arguments(project: Path) -> None:
+def test_trace_stops_after_the_steps_and_passes_arguments(project: Path, here: Here) -> None:
     (project / "train.py").write_text(
         FILES["train.py"].replace("range(3)", "range(10**9)").replace("torch.manual_seed(0)", "import sys\nprint(sys.argv)")
     )
     (project / "model.py").write_text(FILES["model.py"].replace(".detach()", ""))
-    done = command(
+    done = here(
         "trace",
         "train.py",
         "--steps",
@@ -318,11 +343,11 @@ def test_trace_stops_after_the_steps_and_passes_arguments(project: Path) -> None
     assert json.loads(done.stdout)["steps"] == 4
 
 
-def test_trace_of_a_program_that_fails(project: Path) -> None:
+def test_trace_of_a_program_that_fails(project: Path, here: Here) -> None:
     (project / "train.py").write_text("raise OSError('no data at all')\n")
-    done = command("trace", "train.py", "--isolated", "--no-cache", cwd=project)
+    done = here("trace", "train.py", "--isolated", "--no-cache", cwd=project)
     assert "OSError: no data at all" in done.stdout
-    assert command("trace", "nowhere.py", cwd=project).returncode == 2
+    assert here("trace", "nowhere.py", cwd=project).returncode == 2
 
 
 def test_neither_the_commands_nor_the_plan_import_torch() -> None:

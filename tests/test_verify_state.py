@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +14,6 @@ from gradlint.testing.verifying import put
 from gradlint.verify.client import Server
 
 CONFIRMED, REFUTED = Outcome.CONFIRMED, Outcome.REFUTED
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with Server() as running:
-        yield running
 
 
 HEAD = """\

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
             verdicts = verify(report, settings(options, config), others, told)
     except Unavailable as error:
         raise UsageError(f"no code can be run here: {error}") from None
-    report = replace(report, verdicts=verdicts)
+    report = _with_contracts(replace(report, verdicts=verdicts))
     if wanted:
         kept = tuple(f for f in report.findings if f in verdicts and verdicts[f].outcome in wanted)
         report = replace(report, findings=kept)
@@ -64,15 +64,30 @@ def run(options: argparse.Namespace) -> int:
     return FINDINGS if _counts(report, options.fail_on) else OK
 
 
+def _with_contracts(report: Report) -> Report:
+    """The report with the contracts that running has shown to be broken; of those that could not be run, a note."""
+    known = set(report.findings)
+    more = [finding for finding in report.verdicts if finding not in known]
+    broken = [finding for finding in more if report.verdicts[finding].outcome is Outcome.CONFIRMED]
+    for finding in more:
+        verdict = report.verdicts[finding]
+        if verdict.outcome is Outcome.INCONCLUSIVE and finding.claim is not None:
+            module, promise = finding.claim.subjects
+            say(f"The contract of {module}, {promise}, could not be checked by running it: {verdict.reason}")
+    kept = {finding: verdict for finding, verdict in report.verdicts.items() if finding in known or finding in broken}
+    findings = tuple(sorted((*report.findings, *broken), key=lambda finding: (finding.span, finding.code)))
+    return replace(report, findings=findings, verdicts=kept)
+
+
 def settings(options: argparse.Namespace, config: Config) -> Settings:
     """How to run code, from options and settings."""
     memory = int(options.memory * GIB) if options.memory else 0
-    return Settings(options.device, float(options.timeout), int(options.steps), memory, config.drivers)
+    return Settings(options.device, float(options.timeout), int(options.steps), memory, config.drivers, config.contracts)
 
 
 def _others(options: argparse.Namespace, config: Config, report: Report) -> list[SourceFile]:
     """The rest of the project: the program that runs a flagged file may lie outside the paths that were asked for."""
-    if not report.findings:
+    if not (report.findings or config.contracts):
         return []
     from pathlib import Path
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gradlint.flow.memory import Memory
@@ -15,7 +15,12 @@ __all__ = ["analyze"]
 
 
 def analyze(
-    files: Sequence[SourceFile], knowledge: Knowledge, *, roots: Sequence[str] = (), memory: Memory | None = None
+    files: Sequence[SourceFile],
+    knowledge: Knowledge,
+    *,
+    roots: Sequence[str] = (),
+    memory: Memory | None = None,
+    contracts: Sequence[Mapping[str, Any]] = (),
 ) -> Analysis:
     """Follow gradient through a project.
 
@@ -24,10 +29,12 @@ def analyze(
         knowledge: what libraries do.
         roots: further functions whose result is back-propagated, as ``name``, ``Class.name`` or ``module:name``.
         memory: what an earlier analysis of the project left; entries that no changed file concerns are not followed again.
+        contracts: what the author says should train and what should not, as tables of the settings.
 
     Returns:
         Facts about places in the source, and problems met in following single files.
     """
+    from gradlint.flow.contracts import Contract
     from gradlint.flow.program import Program
 
-    return Program(files, knowledge, roots, memory).analyze()
+    return Program(files, knowledge, roots, memory, [Contract.of(table) for table in contracts]).analyze()

@@ -471,7 +471,28 @@ class StateCarried(Fact):
     backward: Span
 
 
+@dataclass(frozen=True, slots=True)
+class ContractBroken(Fact):
+    """A contract of the settings is not kept. ``span``: what cuts the part off, or else the back-propagation.
+
+    ``module``: the contract's module.  ``word``: ``trains`` or ``frozen``, and ``part`` what it says that of.  ``how``:
+    ``cut``, ``frozen``, ``no optimizer`` or ``trained``.  ``parts``: what is concerned, as the code names it.
+    """
+
+    module: str
+    word: str
+    part: str
+    how: str
+    parts: tuple[str, ...]
+    loss: Span
+
+    def with_parts(self, parts: tuple[str, ...]) -> ContractBroken:
+        """The same of more parts."""
+        return self.replaced(parts=parts)
+
+
 FACTS: tuple[type[Fact], ...] = (
+    ContractBroken,
     Severed,
     DeviceRoundTrip,
     Revived,

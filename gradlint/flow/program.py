@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from gradlint.core import Span
-from gradlint.flow import calls, expressions, frameworks, leaks, local, modules, statements, structure
+from gradlint.flow import calls, contracts, expressions, frameworks, leaks, local, modules, statements, structure
 from gradlint.flow.classes import ClassInfo, FunctionInfo, FunctionNode
-from gradlint.flow.facts import Fact, ModuleMadeInForward, ReplacedAfterOptimizer
+from gradlint.flow.facts import ContractBroken, Fact, ModuleMadeInForward, ReplacedAfterOptimizer
 from gradlint.flow.frame import Frame
 from gradlint.flow.heap import ClassRef, FileRef, FunctionRef, LibRef, Obj
 from gradlint.flow.lattice import CONST, UNKNOWN, UNKNOWN_VALUE, Cut, Value, const, ref
@@ -74,9 +74,15 @@ class Program:
     """Everything that is the same for all runs."""
 
     def __init__(
-        self, files: Sequence[SourceFile], knowledge: Knowledge, roots: Sequence[str] = (), memory: Memory | None = None
+        self,
+        files: Sequence[SourceFile],
+        knowledge: Knowledge,
+        roots: Sequence[str] = (),
+        memory: Memory | None = None,
+        promised: Sequence[contracts.Contract] = (),
     ) -> None:
         self.roots = frozenset(roots)
+        self.contracts = tuple(promised)
         self.memory = memory
         self.touched: set[SourceFile] = set()  # the files looked into by what is going on
         self._reached: dict[tuple[str, int], frozenset[SourceFile]] = {}  # … by what is worked out once
@@ -84,7 +90,9 @@ class Program:
             self.project = Project(files)
         else:
             self.project = memory.project = Project(files, memory.indexes, memory.project)
-            memory.begin(self.project.files, (tuple(file.location for file in self.project.files), knowledge, self.roots))
+            memory.begin(
+                self.project.files, (tuple(file.location for file in self.project.files), knowledge, self.roots, self.contracts)
+            )
         self.knowledge = knowledge
         measures = [self._recalled(("measures", file), partial(_measures, file), file) for file in self.project.files]
         self.uses_accelerator = any(accelerated for accelerated, _ in measures)
@@ -459,11 +467,14 @@ class Program:
             *starvation(judgements),
             *settle(judgements, classes),
             *leaks.settle(judgements),
+            *contracts.settle([promise for judgement in judgements for promise in judgement.promises]),
             *classes,
         ]:
             if isinstance(fact, ReplacedAfterOptimizer) and (fact.span.file, fact.span.line) in anew:
                 continue  # it is not replaced once but made again and again
-            key = (type(fact), fact.span)
+            key: tuple[object, ...] = (type(fact), fact.span)
+            if isinstance(fact, ContractBroken):
+                key = (*key, fact.module, fact.word, fact.part)
             present = found.get(key)
             if present is None or fact.confidence.rank > present.confidence.rank:
                 found[key] = fact

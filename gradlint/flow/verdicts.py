@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gradlint.core import Confidence, Span, Step
-from gradlint.flow import facts, typestate
+from gradlint.flow import contracts, facts, typestate
 from gradlint.flow.heap import Obj, source_sort
 from gradlint.flow.lattice import Cut, Site, Trail, Value
 from gradlint.flow.modules import frozen, has_own_parameters, is_module, may_be_module, walk
@@ -45,6 +45,7 @@ class Judgement:
         self.held: set[tuple[object, ...]] = set()
         self.leaking: list[facts.GraphKept] = []
         self.kept_in_use: set[tuple[str, int, int]] = set()
+        self.promises: list[contracts.Promise] = []
 
 
 def judge(run: Run) -> Judgement:
@@ -62,6 +63,7 @@ def judge(run: Run) -> Judgement:
     run.watch.membership.judge(judgement)
     run.watch.leaks.judge(judgement)
     judgement.facts.extend(typestate.judge(run))
+    judgement.promises = contracts.observe(run)
     judgement.facts = [_by_statement(fact) for fact in judgement.facts]
     return judgement
 

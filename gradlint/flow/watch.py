@@ -130,6 +130,7 @@ class Watch:
         self.loaded_into: set[Obj] = set()
         self._nested = 0
         self._random: set[Obj] = set()
+        self.made: list[Obj] = []
 
     # -- paths ---------------------------------------------------------------------------------------------------------
 
@@ -145,6 +146,8 @@ class Watch:
     # -- small events --------------------------------------------------------------------------------------------------
 
     def allocated(self, obj: Obj) -> None:
+        if obj.kind == "instance" and self.run.program.contracts:
+            self.made.append(obj)
         frame = self.run.frame
         if frame.info is not None and frame.info.cls is not None:
             obj.attrs["%maker"] = frame.info.cls

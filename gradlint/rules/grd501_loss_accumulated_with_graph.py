@@ -44,7 +44,7 @@ class LossAccumulatedWithGraph(Rule[GraphKept]):
             f"back-propagated (the backward of the iteration: {self.place(fact.backward)}): memory grows with each iteration.",
             fact=fact,
             help="Keep the number alone: `.item()`, or `.detach()` for a tensor.",
-            claim=Claim("state", "graph-kept", (), fact.span),
+            claim=Claim("state", "graph-outlives", (), fact.span),
             fix=fix,
         )
 

@@ -180,7 +180,7 @@ class Live(Run):
 
         if self._memory is None:
             self._memory = Memory()
-        return analyze(readable, knowledge, roots=self.config.roots, memory=self._memory)
+        return analyze(readable, knowledge, roots=self.config.roots, memory=self._memory, contracts=self.config.contracts)
 
     def _judge(self, source: SourceFile, facts: Sequence[Fact], troubles: Sequence[Problem]) -> Judgement:
         kept = self._said.get(source.path)

@@ -375,9 +375,7 @@ class Run:
     def _follow(self, readable: Sequence[SourceFile], knowledge: Knowledge) -> Analysis:
         from gradlint.flow import analyze as analyze_flow
 
-        if self.config.roots:
-            return analyze_flow(readable, knowledge, roots=self.config.roots)
-        return analyze_flow(readable, knowledge)
+        return analyze_flow(readable, knowledge, roots=self.config.roots, contracts=self.config.contracts)
 
 
 def _plain(config: Config) -> bool:

@@ -14,17 +14,18 @@ def lint(folder: Path) -> tuple[Finding, ...]:
     Reads no settings but a ``gradlint.toml`` in the folder itself. Raises ``AssertionError`` when something keeps the run from
     checking the project.
     """
-    report = analyze([folder], _config(folder), cwd=folder, use_cache=False)
+    report = analyze([folder], settings(folder), cwd=folder, use_cache=False)
     _succeeded(report)
     return report.findings
 
 
 def fix(folder: Path) -> None:
     """Apply every fix, safe and unsafe, to the files of the project ``folder``. Raises ``AssertionError`` as ``lint``."""
-    _succeeded(analyze([folder], _config(folder), cwd=folder, use_cache=False, fixing=Fixing(unsafe=True)))
+    _succeeded(analyze([folder], settings(folder), cwd=folder, use_cache=False, fixing=Fixing(unsafe=True)))
 
 
-def _config(folder: Path) -> Config:
+def settings(folder: Path) -> Config:
+    """The settings under which pages and fixtures are checked: every rule, and what the folder's own file says."""
     own = folder / "gradlint.toml"
     return load_config(
         [folder], cwd=folder, file=own if own.is_file() else None, overrides=['select=["ALL"]', "preview=true"], isolated=True

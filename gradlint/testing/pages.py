@@ -16,6 +16,9 @@ from gradlint.testing.marks import Mark, parse_marks
 UNNAMED = "main.py"
 """The file name of a block that has no name before it."""
 
+SETTINGS = "gradlint.toml"
+"""The name of a TOML block that belongs to the project of the blocks after it."""
+
 SYMPTOMS = ("raises", "no_grad", "zero_grad", "unchanged", "trains", "moves", "drifts", "missing", "held", "training")
 """What ``gradlint.testing.harness`` can observe; each is written ``symptom=value`` in a block's info string."""
 
@@ -180,8 +183,10 @@ def _summary(lines: list[str]) -> str:
 
 
 def _block(path: Path, line: int, name: str, info: str, text: str) -> Block | None:
-    """The block, or None when it is not Python and so only there to be read."""
+    """The block, or None when it is neither Python nor the project's settings, and so only there to be read."""
     words = shlex.split(info)
+    if words == ["toml"] and name == SETTINGS:
+        return Block(name, text, line, "", frozenset(), ())
     if not words or words[0] != "python":
         return None
     verdicts = [word for word in words[1:] if word in ("bad", "good")]

@@ -1,6 +1,7 @@
 """Puts claims to the verifier without a rule that makes them: a mark at the end of a line says what is claimed of it.
 
-``h = x.detach()  # claim: starved model.encoder`` claims that the line starves ``model.encoder``.  The site is the line's code.
+``h = x.detach()  # claim: starved model.encoder`` claims that the line starves ``model.encoder``.  The site is the line's code;
+after an ``@`` at the end of the mark, it is that part of it: ``critic(fake).mean()  # claim: leaks-into @ critic(fake)``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from gradlint.core import Claim, Span, Verdict
 from gradlint.verify.client import Server
 from gradlint.verify.run import Attempt, Settings, job_row, verdict_from
 
-MARK = re.compile(r"(?P<indent>\s*)(?P<code>.*?)\s*#\s*claim:\s*(?P<kind>[\w-]+)(?P<subjects>[^#]*)$")
+MARK = re.compile(r"(?P<indent>\s*)(?P<code>.*?)\s*#\s*claim:\s*(?P<kind>[\w-]+)(?P<subjects>[^#@]*)(?:@\s*(?P<part>.+))?$")
 
 
 def claims_in(files: Mapping[str, str], folder: Path) -> list[Claim]:
@@ -25,7 +26,11 @@ def claims_in(files: Mapping[str, str], folder: Path) -> list[Claim]:
             mark = MARK.match(line)
             if mark:
                 start = len(mark["indent"]) + 1 + mark["code"].startswith("@")
-                site = Span(str(folder / name), number, start, number, len(mark["indent"]) + len(mark["code"]) + 1)
+                end = len(mark["indent"]) + len(mark["code"]) + 1
+                if mark["part"]:
+                    start = line.index(mark["part"].strip()) + 1
+                    end = start + len(mark["part"].strip())
+                site = Span(str(folder / name), number, start, number, end)
                 found.append(Claim("", mark["kind"], tuple(mark["subjects"].replace(",", " ").split()), site))
     return found
 

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 from gradlint.core import Claim, Span
 
-REACHED, FLAG, VALUE, NUMBER, LEGACY, ITERATED = (
+REACHED, FLAG, VALUE, NUMBER, LEGACY, ITERATED, PASSES = (
     "__gradlint_reached__",
     "__gradlint_flag__",
     "__gradlint_value__",
     "__gradlint_number__",
     "__gradlint_legacy__",
     "__gradlint_iterated__",
+    "__gradlint_passes__",
 )
 _CONSTRUCTORS = frozenset(("Tensor", "FloatTensor", "DoubleTensor", "HalfTensor", "LongTensor", "IntTensor", "Variable"))
 
@@ -39,6 +40,7 @@ class Hooks(NamedTuple):
     ``receiver``; ``value`` is the literal, or None.  ``value(number, thing)``: the value of a bare expression statement.
     ``number(kind, arguments)``: ``float`` or ``int`` called.  ``legacy(constructor, arguments, options)``: an old constructor.
     ``iterated(number, thing)``: something is about to be gone over; what it returns is gone over instead.
+    ``passes(number, value)``: a value is assigned or given to a call; what it returns is used instead.
     """
 
     reached: Callable[[int], None]
@@ -47,6 +49,7 @@ class Hooks(NamedTuple):
     number: Callable[..., Any]
     legacy: Callable[..., Any]
     iterated: Callable[[int, Any], Any]
+    passes: Callable[[int, Any], Any]
 
 
 def compile_source(source: str | bytes, file: str, asked: Sequence[Asked]) -> CodeType:
@@ -63,7 +66,7 @@ def compile_source(source: str | bytes, file: str, asked: Sequence[Asked]) -> Co
 
 def install(hooks: Hooks, is_user: Callable[[str], bool], asked: Mapping[str, Sequence[Asked]]) -> None:
     """Rewrite whatever file of the user's is imported from now on; ``asked`` has the claims by absolute path."""
-    for name, hook in zip((REACHED, FLAG, VALUE, NUMBER, LEGACY, ITERATED), hooks, strict=True):
+    for name, hook in zip((REACHED, FLAG, VALUE, NUMBER, LEGACY, ITERATED, PASSES), hooks, strict=True):
         setattr(builtins, name, hook)
     original = importlib.machinery.SourceFileLoader.get_code
 
@@ -78,6 +81,16 @@ def install(hooks: Hooks, is_user: Callable[[str], bool], asked: Mapping[str, Se
 
 _ASSIGNED = ("flag-without-effect", "not-registered")
 """The claims about an assignment, which want to know on what it was made."""
+
+
+_ARGUMENTS = frozenset(("graph-outlives", "carried", "leaks-into", "late-bound", "hook-changes-dtype"))
+"""The claims whose site may be a call, and which want to see what it is given."""
+_RESULTS = frozenset(("let-through", "bypassed"))
+"""The claims whose site may be an expression, and which want to see its value."""
+_STATEMENTS = frozenset(
+    ("graph-outlives", "carried", "let-through", "not-a-leaf", "not-saved", "too-few-gradients", "hook-changes-dtype")
+)
+"""The claims whose site may be a statement that assigns or returns, and which want to see what."""
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -120,6 +133,14 @@ class _Rewriter(ast.NodeTransformer):
                 after.append(_call(FLAG, statement, asked.number, receiver, value))
         if asked.claim.kind == "never-called" and isinstance(statement, ast.Expr):
             statement.value = _expression(VALUE, statement.value, ast.Constant(asked.number), statement.value)
+        if asked.claim.kind == "discarded" and isinstance(statement, ast.Expr):
+            match statement.value:
+                case ast.Call(func=ast.Attribute() as method):
+                    method.value = _expression(PASSES, method.value, ast.Constant(asked.number), method.value)
+            statement.value = _expression(VALUE, statement.value, ast.Constant(asked.number), statement.value)
+        if asked.claim.kind in _STATEMENTS and isinstance(statement, ast.Assign | ast.AugAssign | ast.AnnAssign | ast.Return):
+            if statement.value is not None:
+                statement.value = _expression(PASSES, statement.value, ast.Constant(asked.number), statement.value)
 
     # Expressions -----------------------------------------------------------------------------------------------------
 
@@ -128,17 +149,25 @@ class _Rewriter(ast.NodeTransformer):
         if isinstance(visited, ast.expr):
             for asked in self.asked:
                 if asked.claim.kind == "exhausted" and _is_at(node, asked.claim.site):
-                    return self._iterated(visited, asked.number)
+                    return self._on_its_way(ITERATED, visited, asked.number)
+                if asked.claim.kind in _ARGUMENTS and isinstance(visited, ast.Call | ast.Lambda):
+                    if _is_at(node, asked.claim.site):
+                        return self._on_its_way(PASSES, visited, asked.number)
+                if asked.claim.kind in _RESULTS and _is_at(node, asked.claim.site) and _is_read(visited):
+                    return _expression(PASSES, visited, ast.Constant(asked.number), visited)
         return visited
 
-    def _iterated(self, node: ast.expr, number: int) -> ast.expr:
-        """The thing that is gone over, or the arguments of the call that goes over them, on their way."""
+    def _on_its_way(self, hook: str, node: ast.expr, number: int) -> ast.expr:
+        """An expression whose value passes a hook; of a call, the arguments do."""
         if not isinstance(node, ast.Call):
-            return _expression(ITERATED, node, ast.Constant(number), node)
+            return _expression(hook, node, ast.Constant(number), node)
         node.args = [
-            argument if isinstance(argument, ast.Starred) else _expression(ITERATED, argument, ast.Constant(number), argument)
+            argument if isinstance(argument, ast.Starred) else _expression(hook, argument, ast.Constant(number), argument)
             for argument in node.args
         ]
+        for keyword in node.keywords:
+            if keyword.arg is not None:
+                keyword.value = _expression(hook, keyword.value, ast.Constant(number), keyword.value)
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
@@ -192,10 +221,16 @@ def _is_at(node: ast.AST, site: Span) -> bool:
     )
 
 
+def _is_read(node: ast.expr) -> bool:
+    return isinstance(getattr(node, "ctx", ast.Load()), ast.Load) and not isinstance(node, ast.Starred)
+
+
 def _flag(statement: ast.stmt) -> tuple[ast.expr | None, ast.expr]:
     """The thing whose flag a statement means to set, as an expression to evaluate again, and the literal value."""
     match statement:
         case ast.Assign(targets=[ast.Attribute(value=receiver), *_], value=value):
+            pass
+        case ast.Assign(targets=[ast.Tuple(elts=[ast.Attribute(value=receiver), *_]), *_], value=value):
             pass
         case ast.AnnAssign(target=ast.Attribute(value=receiver), value=ast.expr() as value):
             pass

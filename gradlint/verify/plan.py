@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradlint.core import Finding
+from gradlint.core import Finding, Span
 from gradlint.survey.project import Project, is_main_guard
 from gradlint.survey.source import SourceFile
 
@@ -69,6 +69,19 @@ class Plan:
             if node.lineno <= finding.span.line <= (node.end_lineno or node.lineno)
         ]
         return found[::-1]
+
+    def definition(self, name: str) -> tuple[SourceFile, Span] | None:
+        """Where a class or a function is defined, by ``package.module:name``: the file and the statement's first line."""
+        module, _, qualname = name.rpartition(":")
+        for source in self.project.files:
+            dotted = self.project.dotted(source)
+            if source.tree is None or not (module == dotted or module.endswith(f".{dotted}")):
+                continue
+            for found, node in _definitions(source.tree.body, ""):
+                if found == qualname:
+                    width = len(source.text.splitlines()[node.lineno - 1]) + 1
+                    return source, Span(source.path, node.lineno, node.col_offset + 1, node.lineno, width)
+        return None
 
     def package_of(self, file: Path) -> tuple[str, Path]:
         """The package that a file belongs to (empty for none), and the folder that has to be importable for it."""
@@ -172,6 +185,13 @@ def _class_definitions(body: Iterable[ast.stmt], prefix: str) -> Iterator[tuple[
             yield from _class_definitions(node.body, f"{name}.")
         elif isinstance(node, ast.If | ast.Try):
             yield from _class_definitions(node.body, prefix)
+
+
+def _definitions(body: Iterable[ast.stmt], prefix: str) -> Iterator[tuple[str, ast.stmt]]:
+    yield from _class_definitions(body, prefix)
+    for node in body:
+        if isinstance(node, ast.FunctionDef):
+            yield f"{prefix}{node.name}", node
 
 
 def drivers_for(drivers: Mapping[str, str], finding_file: Path, classes: Sequence[ModuleClass]) -> Iterator[tuple[str, str]]:

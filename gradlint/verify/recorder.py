@@ -9,18 +9,21 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
 from gradlint.verify import carriers
+from gradlint.verify.graphs import Graphs, nodes, tensors_within
 from gradlint.verify.instrument import Asked
 from gradlint.verify.marks import Mark, Term, merge
 from gradlint.verify.names import Names
 from gradlint.verify.places import Place, Places
+from gradlint.verify.promises import KIND, Promises
 from gradlint.verify.sequence import Sequence as Sequence_
-from gradlint.verify.tracer import LEAF, Tracer, quiet
+from gradlint.verify.tracer import LEAF, Tracer, is_source, leaves_of, quiet
 
 MOST_RECORDS = 256
 DEEPEST = 3
@@ -28,6 +31,8 @@ DEEPEST = 3
 MOST_MODULES = 100_000
 MODAL = (nn.modules.dropout._DropoutNd, nn.modules.batchnorm._NormBase)
 """The layers to which the mode makes a difference."""
+_INSIDE = ("too-few-gradients", "hook-changes-dtype", "late-bound", "not-saved")
+"""The claims whose line may run within a backward or a custom function, where nothing is followed."""
 LARGEST_BUFFER = 1 << 20
 """Elements of a buffer that is still compared before and after each forward."""
 
@@ -98,6 +103,8 @@ class Recorder:
     ) -> None:
         self.places = places
         self.tracer = Tracer(places, self._flagged, lambda tensor: self.sequence.zero_grad([tensor]))
+        if any(each.claim.kind == "saved-changed" for each in asked):
+            self.tracer.on_change = lambda: self.sequence.note("changed in place")
         self.asked = asked
         self.wanted = steps
         self.enough = enough
@@ -129,6 +136,12 @@ class Recorder:
         self.values: dict[int, list[str]] = defaultdict(list)
         self.calls: Counter[str] = Counter()
         self.sequence = Sequence_(self._mask, self.claims_here)
+        self.graphs = Graphs(lambda tensor: mark.live if (mark := self.tracer.mark(tensor)) is not None else 0)
+        self.kinds = {each.number: each.claim.kind for each in asked}
+        self.subjects = {each.number: each.claim.subjects for each in asked}
+        self.promises = Promises(asked, self._leaves_of)
+        self.receivers: dict[int, Any] = {}
+        self.random: dict[int, Any] = {}
         self.made: dict[int, dict[int, Any]] = defaultdict(dict)
         self.steps_at: dict[int, list[int]] = defaultdict(list)
         self.initial: dict[int, tuple[Any, Any]] = {}
@@ -138,7 +151,7 @@ class Recorder:
         self.keeps_inputs = any(each.claim.kind == "random-in-evaluation" for each in asked)
         self.backwards_of: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self._modes: dict[int, bool] = {}
-        self._kept_graphs: list[tuple[set[int], set[Any]]] = []
+        self._kept_graphs: list[tuple[set[int], set[Any], int]] = []
         self.watch_moves = any(each.claim.kind == "moves-though-frozen" for each in asked)
         self._depth = 0
         self._to_remember: list[Any] = []
@@ -202,6 +215,7 @@ class Recorder:
         self.drifts.clear()
         self.trained_after_eval.clear()
         self.optimizers.clear()
+        self.promises = Promises(self.asked, self._leaves_of)
         self.gradients = self.nonzero = self.got = self.steps = self.last_reached = self.ever_trainable = 0
 
     def hear_reached(self, number: int) -> None:
@@ -210,7 +224,7 @@ class Recorder:
             self.last_reached = self.steps if self.optimizers else self.gradients
             self.reached_at[number] = self.steps
         self.reached[number] += 1
-        if self.keeps_inputs and isinstance(owner := sys._getframe(1).f_locals.get("self"), nn.Module):
+        if isinstance(owner := sys._getframe(1).f_locals.get("self"), nn.Module):
             self.owners[number] = owner
         if len(self.steps_at[number]) < MOST_RECORDS:
             self.steps_at[number].append(self.steps)
@@ -235,9 +249,89 @@ class Recorder:
         self.sequence.facts[number]["iterated" if elements else "iterated nothing"] += 1
         return iter(elements)
 
+    def hear_passes(self, number: int, value: Any) -> Any:
+        """A value passes a claim's line; what to go on with."""
+        if self.tracer.paused and self.kinds[number] not in _INSIDE:
+            return value
+        facts = self.sequence.facts[number]
+        with quiet():
+            match self.kinds[number]:
+                case "discarded":
+                    self.receivers[number] = value
+                case "not-a-leaf":
+                    for tensor in tensors_within(value):
+                        facts["a leaf" if is_source(tensor) else "no leaf"] += 1
+                case "bypassed":
+                    wanted = {f"{name.rpartition('.')[2]}Backward" for name in self.subjects[number]}
+                    for tensor in tensors_within(value):
+                        facts["through backward" if type(tensor.grad_fn).__name__ in wanted else "bypassed"] += 1
+                case "not-saved":
+                    facts["a tensor" if next(tensors_within(value, 1), None) is not None else "no tensor"] += 1
+                case "too-few-gradients":
+                    self._count_gradients(facts, value, sys._getframe(1))
+                case "late-bound":
+                    return self._bound(facts, self.subjects[number], value, sys._getframe(1))
+                case "hook-changes-dtype":
+                    return self._typed(facts, value, sys._getframe(1))
+                case _:
+                    self.graphs.passes(number, value, self.reached[number])
+        return value
+
+    def _count_gradients(self, facts: Counter[str], value: Any, frame: FrameType) -> None:
+        """Compare what a ``backward`` returns with what its ``forward`` took."""
+        needed = getattr(_first_local(frame), "needs_input_grad", None)
+        if needed is not None:
+            given = len(value) if isinstance(value, (tuple, list)) else 1
+            facts["enough" if given >= len(needed) else f"{given} for {len(needed)}"] += 1
+
+    def _bound(self, facts: Counter[str], names: Sequence[str], function: Any, frame: FrameType) -> Any:
+        """A function that compares, when it is called, what it closes over with what that was when it was made."""
+        if not callable(function):
+            return function
+        scopes = (frame.f_locals, frame.f_globals)
+        made = {name: next((scope[name] for scope in scopes if name in scope), None) for name in names}
+
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            code = function.__code__
+            closed = dict(zip(code.co_freevars, function.__closure__ or (), strict=False))
+            for name, value in made.items():
+                if name in closed:
+                    now = closed[name].cell_contents
+                else:
+                    now = value if name in code.co_varnames else function.__globals__.get(name, value)
+                facts["as it was" if now is value else "moved on"] += 1
+            return function(*args, **kwargs)
+
+        return called if hasattr(function, "__code__") else function
+
+    def _typed(self, facts: Counter[str], value: Any, frame: FrameType) -> Any:
+        """Compare the type of what a gradient hook returns with what it is given, also with what autocast would give it."""
+        if not callable(value) or isinstance(value, torch.Tensor):
+            given = _first_local(frame)
+            if isinstance(value, torch.Tensor) and isinstance(given, torch.Tensor):
+                facts["same type" if value.dtype == given.dtype else "another type"] += 1
+            return value
+
+        @functools.wraps(value)
+        def hook(gradient: Any, *args: Any, **kwargs: Any) -> Any:
+            result = value(gradient, *args, **kwargs)
+            if isinstance(gradient, torch.Tensor) and not facts["asked"]:
+                facts["asked"] += 1
+                with quiet(), self.tracer.pause(), torch.no_grad():
+                    low = value(gradient.detach().to(torch.bfloat16), *args, **kwargs)
+                if isinstance(low, torch.Tensor):
+                    facts["same type" if low.dtype == torch.bfloat16 else "another type"] += 1
+            return result
+
+        return hook
+
     def hear_value(self, number: int, value: Any) -> Any:
         """An expression statement was evaluated to ``value``."""
         owner = getattr(value, "__self__", None)
+        if self.kinds[number] == "discarded" and isinstance(value, torch.Tensor):
+            same = value is self.receivers.pop(number, None)
+            self.sequence.facts[number]["itself" if same else "dropped"] += 1
         if callable(value):
             described = f"a method of {type(owner).__name__}" if owner is not None else f"a {type(value).__name__}"
         else:
@@ -258,7 +352,8 @@ class Recorder:
 
     def _progress(self) -> None:
         seen = self.steps if self.optimizers else self.gradients
-        waited = seen - self.last_reached >= self.wanted and all(self.reached[each.number] for each in self.asked)
+        met = all(self.reached[each.number] for each in self.asked if each.claim.kind != KIND)
+        waited = seen - self.last_reached >= self.wanted and met
         if waited or (not self.patient and seen >= self.wanted):
             self.enough()
 
@@ -303,6 +398,7 @@ class Recorder:
             self.ever_trainable |= trainable
             before = {leaf.number: _version(leaf.tensor()) for leaf in self.tracer.trace.leaves}
             severed = bool(losses) and not any(loss.requires_grad for loss in losses)
+            behind = self.graphs.backward(losses)
             self._look_at_graph(losses, retained)
             self._look_at_modes()
         error = ""
@@ -317,6 +413,9 @@ class Recorder:
             # A loss without a graph ends most programs here.  The rest of the program has more to tell.
         with quiet(), self.tracer.pause():
             got = self._received(before)
+            for number, leaves in behind.items():
+                self.graphs.arrived[number] |= leaves & got
+                self.sequence.leaked[number] = self.sequence.leaked.get(number, 0) | leaves & got
             self.sequence.backward(losses, got, before, [held.optimizer for held in self.optimizers])
         self._record(place, mark, live, got, trainable, error)
         if not self.optimizers:
@@ -335,15 +434,16 @@ class Recorder:
         here = self.claims_here()
         if not here and not self._kept_graphs:
             return
-        nodes = _nodes(losses)
-        for numbers, kept in self._kept_graphs:
-            if not kept.isdisjoint(nodes):
+        found = nodes(loss.grad_fn for loss in losses if loss.grad_fn is not None)
+        for numbers, kept, steps in self._kept_graphs:
+            if not kept.isdisjoint(found):
                 for number in numbers:
-                    self.sequence.facts[number]["graph used again"] += 1
+                    carried = number in here and steps < self.steps
+                    self.sequence.facts[number]["graph carried on" if carried else "graph used again"] += 1
         if retained and here:
             for number in here:
                 self.sequence.facts[number]["graph kept"] += 1
-            self._kept_graphs = [*self._kept_graphs[-3:], (here, nodes)]
+            self._kept_graphs = [*self._kept_graphs[-3:], (here, found, self.steps)]
 
     def _record(self, place: tuple[Place, ...], mark: Mark | None, live: int, got: int, trainable: int, error: str) -> None:
         mark = mark or Mark(0, 0, 0)
@@ -372,6 +472,7 @@ class Recorder:
     def _grad(self, outputs: Any, inputs: Any, run: Callable[[], Any]) -> Any:
         place_outputs = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
         given = [inputs] if isinstance(inputs, torch.Tensor) else list(inputs)
+        place = self.places.here(sys._getframe(2))
         with self.tracer.pause():
             results = run()
         with quiet(), self.tracer.pause():
@@ -386,6 +487,8 @@ class Recorder:
                         self.nonzero |= bit
                 if mark is not None and gradient.requires_grad:
                     self.tracer.put(gradient, Mark(mark.live, mark.depends, mark.cuts))
+                elif mark is not None:
+                    self.tracer.put(gradient, self.tracer.severed("grad", "grad", mark, place))
         return results
 
     def _reachable(self, losses: Iterable[Any]) -> int:
@@ -406,6 +509,10 @@ class Recorder:
                     seen.add(following)
                     stack.append(following)
         return mask
+
+    def _leaves_of(self, tensors: Iterable[Any]) -> list[Any]:
+        """The leaves at the ends of the graphs of tensors."""
+        return list(leaves_of(self.tracer.trace, self._reachable(tensors)))
 
     # Optimizers ------------------------------------------------------------------------------------------------------
 
@@ -558,6 +665,10 @@ class Recorder:
             return
         if self.keeps_inputs:
             self.inputs[id(module)] = inputs
+        with quiet():
+            self.promises.sees(module)
+        if module.training and _is_random(module):
+            self.random[id(module)] = module
         if isinstance(module, MODAL):
             if torch.is_grad_enabled():
                 self._modes[id(module)] = bool(module.training)
@@ -578,7 +689,10 @@ class Recorder:
                         if isinstance(buffer, torch.Tensor) and buffer.numel() <= LARGEST_BUFFER
                     ]
 
-    def _after_forward(self, module: Any, _inputs: Any, _output: Any) -> None:
+    def _after_forward(self, module: Any, _inputs: Any, output: Any) -> None:
+        if self.promises.held and not self.tracer.paused:
+            with quiet():
+                self.promises.ran(module, output)
         before = self._buffers_before.pop(id(module), None)
         if not before:
             return
@@ -607,16 +721,17 @@ class Recorder:
                 freezing.frozen[id(tensor)] = tensor
 
 
-def _nodes(losses: Iterable[Any], most: int = 20_000) -> set[Any]:
-    """The operations in the graphs of losses."""
-    stack = [loss.grad_fn for loss in losses if loss.grad_fn is not None]
-    seen = set(stack)
-    while stack and len(seen) < most:
-        for following, _ in stack.pop().next_functions:
-            if following is not None and following not in seen and following.next_functions:
-                seen.add(following)
-                stack.append(following)
-    return seen
+def _is_random(module: Any) -> bool:
+    """Whether a layer draws numbers in train mode."""
+    if isinstance(module, nn.modules.dropout._DropoutNd):
+        return module.p > 0
+    return isinstance(module, (nn.RNNBase, nn.MultiheadAttention)) and module.dropout > 0
+
+
+def _first_local(frame: FrameType) -> Any:
+    """The first argument of the function that a frame executes."""
+    names = frame.f_code.co_varnames[: frame.f_code.co_argcount]
+    return frame.f_locals.get(names[0]) if names else None
 
 
 def _held(optimizer: Any) -> Iterator[Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from gradlint.core import Claim, Finding, Span
+from gradlint.core import Claim, Confidence, Finding, Severity, Span
 from gradlint.core.verdict import Evidence, Outcome, Verdict
 from gradlint.session.report import Report
 from gradlint.survey.source import SourceFile, read
@@ -20,6 +20,9 @@ __all__ = ["Settings", "Unavailable", "verify"]
 _BY_CLASS = ("flow", "state", "autograd")
 """The probes whose claims a module alone can answer, without the program that trains it."""
 
+
+CONTRACT, CONTRACT_RULE = "contract", ("GRD901", "contract-violated")
+CONTRACT_HELP = "Change the code, or the contract in the settings."
 
 LAUNCHED = {
     "RANK": "0",
@@ -39,8 +42,8 @@ class Settings:
     ``device``: ``auto`` leaves the choice to the program, ``cpu`` hides all GPUs, ``cuda`` runs driven modules on one.
     ``seconds``: the time one program gets.  ``steps``: optimizer steps to see after the last line of interest was reached.
     ``memory``: bytes a program may take, 0 for what the machine suggests.  ``drivers``: the table of the settings file.
-    ``arguments``: the command line of scripts.  ``folder``: where programs run; by default the working folder where it holds
-    the program, else the project's root.
+    ``contracts``: its tables about what trains and what does not.  ``arguments``: the command line of scripts.
+    ``folder``: where programs run; by default the working folder where it holds the program, else the project's root.
     """
 
     device: str = "auto"
@@ -48,6 +51,7 @@ class Settings:
     steps: int = 12
     memory: int = 0
     drivers: Mapping[str, str] = field(default_factory=dict)
+    contracts: Sequence[Mapping[str, Any]] = ()
     arguments: tuple[str, ...] = ()
     folder: Path | None = None
 
@@ -112,7 +116,8 @@ class _Verification:
 
     def run(self, server: Server) -> Mapping[Finding, Verdict]:
         """Run one thing after another until every finding has an answer or nothing is left to try."""
-        open_ = {finding: self.attempts(finding) for finding in self.report.findings if finding.claim is not None}
+        findings = [*self.report.findings, *self.promised()]
+        open_ = {finding: self.attempts(finding) for finding in findings if finding.claim is not None}
         if not open_:
             return {}
         server.start()
@@ -146,9 +151,28 @@ class _Verification:
             package, root = self.plan.package_of(program.file)
             found.append(Attempt("script", real, self.shown.get(str(real), str(real)), root=root, package=package))
         assert finding.claim is not None
+        if finding.claim.kind == CONTRACT and not classes:  # a factory
+            factory = finding.claim.subjects[0]
+            found.insert(0, Attempt("config", file, f"{factory}()", factory=factory, root=self.root))
         if finding.claim.probe in _BY_CLASS:
             found += [self.class_attempt(each) for each in classes[:1]]
         return found
+
+    def promised(self) -> Iterator[Finding]:
+        """What would be found if the contracts of the settings were broken, where the static analysis has not found it."""
+        told = {finding.claim.subjects for finding in self.report.findings if finding.claim and finding.claim.kind == CONTRACT}
+        for table in self.settings.contracts:
+            place = self.plan.definition(table["module"])
+            if place is None:
+                continue
+            source, span = place
+            self.sources.setdefault(span.file, source)
+            self.places.setdefault(span.file, Path(os.path.realpath(source.location)))
+            for promise, message in promises(table):
+                claim = Claim("flow", CONTRACT, (table["module"], promise), span)
+                if claim.subjects not in told:
+                    severity, confidence = Severity.ERROR, Confidence.HIGH
+                    yield Finding(*CONTRACT_RULE, message, severity, confidence, span, help=CONTRACT_HELP, claim=claim)
 
     def class_attempt(self, each: ModuleClass) -> Attempt:
         """The attempt to drive a class alone."""
@@ -189,6 +213,19 @@ class _Verification:
             reason = f"Running `{attempt.name}` gave no answer: {answer['ending']['text']}."
             return Verdict(Outcome.INCONCLUSIVE, reason, driver=attempt.name)
         return verdict_from(row, self.shown, answer)
+
+
+def promises(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The promises of a contract, in the words of claims, each with a message that says what breaking it means."""
+    name = table["module"]
+    for part in table.get("trains", ()):
+        yield f"trains {part}", f"`{part}` of `{name}` is to train by the contract in the settings, and does not."
+    for part in table.get("frozen", ()):
+        yield f"frozen {part}", f"`{part}` of `{name}` is to be frozen by the contract in the settings, and is not."
+    for pair in table.get("isolated", ()):
+        if len(pair) == 2:
+            said = f"`{pair[0]}` of `{name}` is to give no gradient to `{pair[1]}` by the contract in the settings, and does."
+            yield f"isolated {pair[0]} {pair[1]}", said
 
 
 def verdict_from(row: Mapping[str, Any], shown: Mapping[str, str], answer: Mapping[str, Any]) -> Verdict:

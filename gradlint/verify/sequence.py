@@ -22,6 +22,7 @@ class Sequence:
     ``mask``: turns tensors into a set of leaves.  ``here``: the claims whose lines are on the stack.
     ``facts``: by claim, how often something was the case when its line ran.  ``optimizers``: by claim, those that
     stepped there.  ``accumulated``: by optimizer, backwards that added to gradients which a step had used already.
+    ``leaked``: by claim, the leaves that have a gradient which came through its line.
     """
 
     def __init__(self, mask: Callable[[Iterable[Any]], int], here: Callable[[], set[int]]) -> None:
@@ -30,6 +31,7 @@ class Sequence:
         self.facts: dict[int, Counter[str]] = defaultdict(Counter)
         self.optimizers: dict[int, dict[int, Any]] = defaultdict(dict)
         self.accumulated: Counter[int] = Counter()
+        self.leaked: dict[int, int] = {}
         self.fresh = 0
         self.scaled = 0
         self.used: dict[int, Any] = {}
@@ -160,11 +162,19 @@ class Sequence:
             self._dropped.append((mine, numbers))
         self.fresh &= ~mine
         self.scaled &= ~mine
+        self._clear_leaked(mine)
+
+    def _clear_leaked(self, mine: int) -> None:
+        for number, leaves in self.leaked.items():
+            self.leaked[number] = leaves & ~mine
 
     def before_step(self, optimizer: Any, present: int) -> None:
         """An optimizer is about to step; ``present``: the leaves among its own that have a gradient."""
         mine = self._of(optimizer)
         self.fresh &= ~(mine & ~present)
+        for number, leaves in self.leaked.items():
+            if leaves & mine & present:
+                self.facts[number]["stepped with leaked gradients"] += 1
         numbers = self.here()
         for number in numbers:
             self.optimizers[number][id(optimizer)] = optimizer

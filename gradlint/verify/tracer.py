@@ -228,7 +228,8 @@ class Cut:
     """A place where gradient stops.
 
     ``kind``: ``detach``, ``data``, ``python``, ``no-grad``, ``inference-mode``, ``nondifferentiable``, ``zero``, ``parameter``,
-    ``function``; ``move`` and ``custom`` mark places of interest at which gradient goes on.
+    ``function``, ``checkpoint``, ``grad``; ``move`` and ``custom`` mark places of interest at which gradient goes on, ``stay``
+    one where a leaf that was to be moved is there already.
     ``severed``: the leaves that were cut off here; ``behind``: all leaves that a value passing here depended on.
     """
 
@@ -287,7 +288,7 @@ class Tracer(TorchFunctionMode):
     """The function mode. Enter it once per process; ``install`` adds what a mode does not see.
 
     ``on_flag``: called when ``requires_grad`` of a tensor is set, with the tensor and the value; ``on_clear``: when its
-    ``grad`` is set to None.
+    ``grad`` is set to None; ``on_change``: when a computed tensor that requires grad is written to.
     """
 
     def __init__(
@@ -308,6 +309,7 @@ class Tracer(TorchFunctionMode):
         self._escapes: list[tuple[FrameType, Mark]] = []
         self.on_flag = on_flag
         self.on_clear = on_clear
+        self.on_change: Callable[[], None] | None = None
 
     # Marks -----------------------------------------------------------------------------------------------------------
 
@@ -440,7 +442,11 @@ class Tracer(TorchFunctionMode):
     def _derive(self, name: str, tensor: Any, inplace: bool, incoming: Mark | None) -> None:
         """Mark one result of an operation whose arguments carry ``incoming``."""
         if inplace and is_source(tensor):
+            if name in _MOVES and incoming is not None:
+                self._passing("stay", name, incoming)
             return  # a parameter's update is no way for gradient
+        if inplace and self.on_change is not None and requires_grad(tensor) and _changes(name):
+            self.on_change()
         if incoming is None or not incoming.depends:
             self.put(tensor, None)
             return
@@ -454,7 +460,7 @@ class Tracer(TorchFunctionMode):
         """The mark of a result, cut where it has to be."""
         if self.pretending and not self.regions:
             return incoming
-        if name in ("cpu", "to", "cuda"):
+        if name in _MOVES:
             incoming = self._passing("move", name, incoming)
         if live and name not in _ZERO:
             return incoming
@@ -477,6 +483,10 @@ class Tracer(TorchFunctionMode):
         cut.behind |= mark.depends
         cut.count += 1
         return 1 << cut.number
+
+    def severed(self, kind: str, api: str, mark: Mark, place: Place | None) -> Mark:
+        """``mark`` beyond a cut at a place."""
+        return Mark(mark.live, mark.depends, mark.cuts).severed(self._pass(self.trace.cut(kind, api, place), mark))
 
     def _passing(self, kind: str, api: str, mark: Mark) -> Mark:
         """``mark`` after a place of interest that cuts nothing."""
@@ -752,6 +762,7 @@ class Tracer(TorchFunctionMode):
         library._get_obj_state = state
 
 
+_MOVES = frozenset(("cpu", "to", "cuda"))
 _EXPLICIT = frozenset(("detach", "detach_", "data"))
 _KINDS = {
     "detach": "detach",
@@ -764,6 +775,11 @@ _KINDS = {
     "apply": "function",
     "checkpoint": "checkpoint",
 }
+
+
+def _changes(name: str) -> bool:
+    """Whether an operation writes to its first argument, by its name."""
+    return (name.endswith("_") and not name.endswith("__")) or name.startswith("__i") or name == "__setitem__"
 
 
 def _selected(marks: Sequence[Mark]) -> Mark:

@@ -25,7 +25,7 @@ from gradlint.verify import confine, instrument
 from gradlint.verify.driving import DRIVERS, take_steps
 from gradlint.verify.instrument import Asked, Hooks
 from gradlint.verify.interfaces import DriverError, Target
-from gradlint.verify.places import Places
+from gradlint.verify.places import Place, Places
 from gradlint.verify.probes import judge
 from gradlint.verify.probes.run import Ending, Run, device_of
 from gradlint.verify.recorder import Recorder, Stop
@@ -90,6 +90,7 @@ class Session:
             recorder.hear_number,
             recorder.hear_legacy,
             recorder.hear_iterated,
+            recorder.hear_passes,
         )
         asked: dict[str, list[Asked]] = {}
         for each in self.job.claims:
@@ -202,6 +203,9 @@ class Session:
                 self.description = driven.description
                 self.degenerate = driven.degenerate
                 recorder.names.add(dict(driven.objects))
+                if job.factory in recorder.promises.names:
+                    for module in driven.objects.values():
+                        recorder.promises.adopt(job.factory, module)
                 take_steps(driven, max(3, wanted // 2))
         except Stop:
             return
@@ -216,13 +220,13 @@ class Session:
         """An exception of the program as an ending."""
         text = " ".join(str(error).split())
         said = f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
-        place = None
+        stack: list[Place] = []
         trace = error.__traceback__
         while trace is not None:
             if self.places.is_user(trace.tb_frame.f_code.co_filename):
-                place = self.places.place(trace.tb_frame.f_code, trace.tb_lasti)
+                stack.append(self.places.place(trace.tb_frame.f_code, trace.tb_lasti))
             trace = trace.tb_next
-        return Ending("error", said, place)
+        return Ending("error", said, stack[-1] if stack else None, tuple(stack))
 
     def finish(self, ending: Ending) -> None:
         """Judge all claims and deliver the verdicts; at most once.
@@ -250,6 +254,7 @@ class Session:
                 time.monotonic() - self.began,
                 self.degenerate,
                 dict(self.job.shown or {}),
+                alone=self.job.kind == "auto",
             )
             run.description += run.steps()
             if ending.kind == "undriven":

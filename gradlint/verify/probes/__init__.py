@@ -6,12 +6,19 @@ from collections.abc import Callable, Mapping
 
 from gradlint.core.verdict import Verdict
 from gradlint.verify.instrument import Asked
-from gradlint.verify.probes import flow, membership, order, state
+from gradlint.verify.probes import autograd, contract, flow, membership, order, state
 from gradlint.verify.probes.run import Run
 
 Probe = Callable[[Asked, Run], Verdict]
 
-PROBES: Mapping[str, Probe] = {**flow.PROBES, **membership.PROBES, **state.PROBES, **order.PROBES}
+PROBES: Mapping[str, Probe] = {
+    **flow.PROBES,
+    **membership.PROBES,
+    **state.PROBES,
+    **order.PROBES,
+    **autograd.PROBES,
+    **contract.PROBES,
+}
 """The probes by the kind of claim."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import re
 from collections.abc import Iterator
 
 from gradlint.core.verdict import Evidence, Verdict
@@ -72,6 +73,8 @@ WHAT = {
     "zero": "the derivative of this operation is zero everywhere",
     "parameter": "a computed value becomes a new parameter here",
     "custom": "the backward of this function lets no gradient through",
+    "checkpoint": "none of the inputs that are checkpointed here requires gradient",
+    "grad": "the gradient is computed here without a graph of its own (`create_graph`)",
     "function": "this function returns a value without gradient",
 }
 
@@ -259,6 +262,192 @@ def leaves_device(asked: Asked, run: Run) -> Verdict:
     return run.refuted("No loss depends on the value that is moved here")
 
 
+SECOND_TIME = "backward through the graph a second time"
+
+
+def carried(asked: Asked, run: Run) -> Verdict:
+    """``carried``: a backward reaches through the value that is kept here into a graph that is spent."""
+    graphs, number = run.recorder.graphs, asked.number
+    if not run.recorder.reached[number]:
+        return run.unreached()
+    failed = SECOND_TIME in run.ending.text
+    place = run.ending.place.span() if run.ending.place else None
+    if graphs.again[number]:
+        more = [Evidence(f"backward fails: {run.ending.text}", place)] if failed else []
+        return run.confirmed(
+            "A backward reaches through the value that is kept here into the graph of an earlier iteration, "
+            "through which a backward has gone before",
+            Evidence(f"{_often(graphs.again[number])} in {run.recorder.gradients} backward passes", asked.claim.site),
+            *more,
+        )
+    if failed and not graphs.values[number]:
+        return run.confirmed("A backward goes through the graph of an earlier iteration", Evidence(run.ending.text, place))
+    if graphs.turns[number] < 2 or run.recorder.gradients < 2:
+        return run.inconclusive(f"The line ran too rarely to tell what is carried on{run.how_it_ended()}")
+    if not graphs.with_graph[number]:
+        return run.refuted("What is kept here has no graph")
+    return run.refuted("No backward reaches into the graph of an iteration that is over through what is kept here")
+
+
+def let_through(asked: Asked, run: Run) -> Verdict:
+    """``let-through``: gradient goes back through the value that is computed here, to what is behind it."""
+    graphs, number = run.recorder.graphs, asked.number
+    if not run.recorder.reached[number]:
+        return run.unreached()
+    if not graphs.values[number]:
+        return run.inconclusive(f"The line ran, but no tensor was seen there{run.how_it_ended()}")
+    if not graphs.with_graph[number]:
+        return run.refuted("What is computed here has no graph, and no gradient goes through it")
+    arrived = graphs.arrived[number]
+    if arrived:
+        return run.confirmed(
+            "Gradient goes back through the value that is computed here",
+            run.tell(run.leaves(arrived), f"gradient in {graphs.through[number]} backward passes"),
+        )
+    if not run.recorder.gradients:
+        return run.inconclusive(f"The line ran, but no backward did{run.how_it_ended()}")
+    return run.refuted("No backward gives what is behind this value a gradient through it")
+
+
+def leaks_into(asked: Asked, run: Run) -> Verdict:
+    """``leaks-into``: gradient goes through what is given to the call, and is still there when what is behind it steps."""
+    graphs, number = run.recorder.graphs, asked.number
+    if not run.recorder.reached[number]:
+        return run.unreached()
+    place = run.ending.place.span() if run.ending.place else None
+    if graphs.reused[number] and SECOND_TIME in run.ending.text:
+        return run.confirmed(
+            "The backward of this call goes through the graph of what it is given, which a later backward needs again",
+            Evidence(f"backward fails: {run.ending.text}", place),
+        )
+    arrived = graphs.arrived[number]
+    stepped = run.recorder.sequence.facts[number]["stepped with leaked gradients"]
+    if arrived and stepped:
+        return run.confirmed(
+            "Gradient goes back through what the call is given, and is still there when the optimizer of what made it steps",
+            run.tell(run.leaves(arrived), f"{stepped} steps with gradient from this loss"),
+        )
+    if arrived:
+        return run.refuted(
+            "Gradient goes back through what the call is given, and is cleared before it is used",
+            run.tell(run.leaves(arrived), "a gradient that no step uses"),
+        )
+    if not graphs.values[number] or not run.recorder.gradients:
+        return run.inconclusive(f"The line ran, but nothing was seen to be back-propagated through it{run.how_it_ended()}")
+    return run.refuted("No gradient goes back through what the call is given")
+
+
+AUTOGRAD_ERRORS = re.compile(
+    r"inference tensor|leaf variable|in-?place|does(n't| not) require grad|second time|differentia|autograd|"
+    r"save_for_backward|gradient|requires_grad|requires grad|\bgrad\b|backward|hook",
+    re.I,
+)
+"""What PyTorch says when a program does what autograd does not allow."""
+
+
+def raises(asked: Asked, run: Run) -> Verdict:
+    """``raises``: autograd refuses what the line does."""
+    ending = run.ending
+    if ending.kind == "error" and any(overlap(place, asked.claim.site) for place in ending.stack):
+        if AUTOGRAD_ERRORS.search(ending.text):
+            return run.confirmed("The line raises an error of autograd", Evidence(ending.text, asked.claim.site))
+        return run.inconclusive(f"The line raises, but nothing that speaks of gradient: {ending.text}")
+    if not run.recorder.reached[asked.number]:
+        return run.unreached()
+    return run.refuted(f"The line ran {_often(run.recorder.reached[asked.number])}, and nothing was raised")
+
+
+def saved_changed(asked: Asked, run: Run) -> Verdict:
+    """``saved-changed``: backward fails because the line has changed what it needs."""
+    if not run.recorder.reached[asked.number]:
+        return run.unreached()
+    times = run.recorder.sequence.facts[asked.number]["changed in place"]
+    if times and "modified by an inplace operation" in run.ending.text:
+        place = run.ending.place.span() if run.ending.place else None
+        return run.confirmed(
+            "Backward needs a value that is changed in place here",
+            Evidence(f"{_often(times)} before backward fails: {run.ending.text}", place),
+        )
+    if not run.recorder.gradients:
+        return run.inconclusive(f"The line ran, but no backward did{run.how_it_ended()}")
+    return run.refuted("Backward works after the line has run")
+
+
+def not_a_leaf(asked: Asked, run: Run) -> Verdict:
+    """``not-a-leaf``: the name holds a computed tensor from here on, which gets no ``grad``."""
+    facts = run.recorder.sequence.facts[asked.number]
+    if not run.recorder.reached[asked.number]:
+        return run.unreached()
+    if facts["no leaf"]:
+        ended = [Evidence(f"the program ends with {run.ending.text}")] if run.ending.kind == "error" else []
+        total = facts["no leaf"] + facts["a leaf"]
+        return run.confirmed(
+            "What is assigned here is no leaf that requires gradient: it gets no `grad`, and no optimizer can hold it",
+            Evidence(f"{facts['no leaf']} of {total} tensors", asked.claim.site),
+            *ended,
+        )
+    if facts["a leaf"] and run.cuts(asked, ("stay",)):
+        return run.inconclusive("In this run the tensor is where it is to be moved already, and stays a leaf")
+    if facts["a leaf"]:
+        return run.refuted("What is assigned here is a leaf that requires gradient")
+    return run.inconclusive(f"The line ran, but assigned no tensor{run.how_it_ended()}")
+
+
+def discarded(asked: Asked, run: Run) -> Verdict:
+    """``discarded``: the statement makes a tensor that nothing keeps, and leaves the one it is called on as it was."""
+    facts = run.recorder.sequence.facts[asked.number]
+    if not run.recorder.reached[asked.number]:
+        return run.unreached()
+    methods = [value for value in run.recorder.values[asked.number] if value]
+    if facts["dropped"]:
+        return run.confirmed(
+            "The statement makes another tensor, which nothing keeps", Evidence(_often(facts["dropped"]), asked.claim.site)
+        )
+    if methods:
+        return run.confirmed("The statement gives the method itself and calls nothing", Evidence(methods[0], asked.claim.site))
+    if facts["itself"]:
+        return run.inconclusive(
+            "In this run the call gives back the very tensor it is called on, as there is nothing to change"
+        )
+    return run.refuted("The statement makes no tensor")
+
+
+def late_bound(asked: Asked, run: Run) -> Verdict:
+    """``late-bound``: when the function runs, the variable that it closes over has another value than when it was made."""
+    facts = run.recorder.sequence.facts[asked.number]
+    name = asked.claim.subjects[0] if asked.claim.subjects else "the variable"
+    if facts["moved on"]:
+        total = facts["moved on"] + facts["as it was"]
+        return run.confirmed(
+            f"When the function is called, `{name}` is no longer what it was when the function was made",
+            Evidence(f"{facts['moved on']} of {total} calls", asked.claim.site),
+        )
+    if facts["as it was"]:
+        return run.refuted(f"Each time the function is called, `{name}` is what it was when the function was made")
+    if not run.recorder.reached[asked.number]:
+        return run.unreached()
+    return run.inconclusive(f"The function was made and never called{run.how_it_ended()}")
+
+
+def hook_changes_dtype(asked: Asked, run: Run) -> Verdict:
+    """``hook-changes-dtype``: given a gradient of low precision, the hook returns one of another type."""
+    facts = run.recorder.sequence.facts[asked.number]
+    if facts["another type"]:
+        more = [Evidence(f"the program ends with {run.ending.text}")] if "hook" in run.ending.text else []
+        return run.confirmed(
+            "Given a gradient in bfloat16, as autocast makes them, the hook returns another type",
+            Evidence(_often(facts["another type"]), asked.claim.site),
+            *more,
+        )
+    if "has changed the type" in run.ending.text and run.recorder.reached[asked.number]:
+        return run.confirmed("Autograd refuses what the hook returns", Evidence(run.ending.text, asked.claim.site))
+    if facts["asked"] and facts["same type"]:
+        return run.refuted("The hook returns a gradient of the type that it is given")
+    if not run.recorder.reached[asked.number]:
+        return run.unreached()
+    return run.inconclusive(f"The hook was not seen to run on a gradient of low precision{run.how_it_ended()}")
+
+
 def _often(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
@@ -268,4 +457,13 @@ PROBES = {
     "severed": severed_or_starved,
     "inert": inert,
     "leaves-device": leaves_device,
+    "carried": carried,
+    "let-through": let_through,
+    "leaks-into": leaks_into,
+    "raises": raises,
+    "saved-changed": saved_changed,
+    "not-a-leaf": not_a_leaf,
+    "discarded": discarded,
+    "late-bound": late_bound,
+    "hook-changes-dtype": hook_changes_dtype,
 }

@@ -208,6 +208,12 @@ def not_registered(asked: Asked, run: Run) -> Verdict:
             else Evidence(f"{len(outside)} of {len(outside) + len(inside)} tensors are not registered", asked.claim.site),
             *more,
         )
+    if inside and run.cuts(asked, ("stay",)):
+        return run.inconclusive(
+            "In this run the parameter is where it is to be moved already, and stays the registered one; a move to another "
+            "device or type gives a computed tensor in its place",
+            run.tell(inside, f"registered, on {inside[0].device}"),
+        )
     if inside:
         return run.refuted("All that is kept here is among the parameters of the module", run.tell(inside, "registered"))
     return run.refuted("The line ran and kept nothing that requires gradient")

@@ -83,6 +83,12 @@ def graph_kept(asked: Asked, run: Run) -> Verdict:
             "A later backward goes through the graph that is kept here",
             Evidence(f"{facts['graph used again']} of {facts['graph kept']} times", asked.claim.site),
         )
+    if facts["graph carried on"]:
+        return run.confirmed(
+            "Only the backward here goes through the kept graph again, after the step has changed the weights: "
+            "a value is carried from turn to turn with its history",
+            Evidence(f"{facts['graph carried on']} times; {facts['graph kept']} graphs kept", asked.claim.site),
+        )
     return run.confirmed(
         "The graph is kept here, and no later backward goes through it",
         Evidence(f"{facts['graph kept']} graphs kept, none used again", asked.claim.site),

@@ -25,17 +25,22 @@ class Ending:
     """How a run ended.
 
     ``kind``: ``end`` (by itself), ``enough`` (all was seen), ``time``, ``error`` (an exception), ``exit`` (it left).
-    ``text``: a phrase that goes after "the run ended:"; empty when there is nothing to say.  ``place``: where it raised.
+    ``text``: a phrase that goes after "the run ended:"; empty when there is nothing to say.  ``place``: where it raised, the
+    innermost of the user's frames, and ``stack`` all of them, from the outermost.
     """
 
     kind: str = "end"
     text: str = ""
     place: Place | None = None
+    stack: tuple[Place, ...] = ()
 
 
 @dataclass
 class Run:
-    """What was noted, and how to speak of it. ``degenerate``: why nothing may be concluded from it."""
+    """What was noted, and how to speak of it. ``degenerate``: why nothing may be concluded from it.
+
+    ``alone``: a class was driven by itself, without the program that trains it.
+    """
 
     recorder: Recorder
     ending: Ending
@@ -44,6 +49,7 @@ class Run:
     seconds: float
     degenerate: str = ""
     shown: dict[str, str] = field(default_factory=dict)
+    alone: bool = False
 
     # Verdicts --------------------------------------------------------------------------------------------------------
 
@@ -149,7 +155,7 @@ class Run:
 
         ranked: list[tuple[int, Cut]] = []
         for cut in self.recorder.tracer.trace.cuts:
-            if cut.place is None or (cut.kind not in kinds if kinds else cut.kind in ("move", "custom")):
+            if cut.place is None or (cut.kind not in kinds if kinds else cut.kind in ("move", "custom", "stay")):
                 continue
             rank = overlap(cut.place, asked.claim.site)
             if rank:

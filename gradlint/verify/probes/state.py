@@ -37,6 +37,8 @@ def drifts(asked: Asked, run: Run) -> Verdict:
 
 
 def _concerns(drift: Drift, frozen: dict[int, Any], asked: Asked, run: Run) -> bool:
+    if drift.module is run.recorder.owners.get(asked.number):
+        return True  # the line is in its own forward
     own = [parameter for parameter in drift.module._parameters.values() if parameter is not None]
     if own and frozen:
         return any(id(parameter) in frozen for parameter in own)
@@ -163,7 +165,60 @@ def random_in_evaluation(asked: Asked, run: Run) -> Verdict:
     return run.refuted(f"In eval mode the same input gives `{name}` the same output twice")
 
 
+def random_though_frozen(asked: Asked, run: Run) -> Verdict:
+    """``random-though-frozen``: layers that draw numbers run in train mode within what is frozen here."""
+    recorder = run.recorder
+    if not recorder.reached[asked.number]:
+        return run.unreached()
+    frozen = recorder.freezings[asked.number].frozen
+    inside: dict[int, Any] = {}
+    covered = 0
+    for module in list(recorder.modules.values()):
+        parameters = list(module.parameters())
+        if not parameters or not _is_frozen(module):
+            continue
+        if any(id(p) in frozen or (not frozen and run.is_meant(p, asked.claim.subjects)) for p in parameters):
+            covered += 1
+            inside |= {id(part): part for part in module.modules() if id(part) in recorder.random}
+    if inside:
+        kinds = sorted({type(part).__name__ for part in inside.values()})
+        return run.confirmed(
+            "What is frozen here draws other numbers in each forward",
+            Evidence(f"{len(inside)} layers in train mode: {', '.join(kinds)}", asked.claim.site),
+        )
+    if not recorder.gradients or not covered:
+        return run.inconclusive(f"The line ran, but nothing that is frozen here was trained with{run.how_it_ended()}")
+    return run.refuted("No layer of what is frozen here runs in train mode and draws numbers")
+
+
+def graph_outlives(asked: Asked, run: Run) -> Verdict:
+    """``graph-outlives``: what is kept here holds the graphs of iterations that are over, and no backward goes through it."""
+    graphs, number = run.recorder.graphs, asked.number
+    if not run.recorder.reached[number]:
+        return run.unreached()
+    if not graphs.with_graph[number]:
+        if not graphs.values[number] and run.ending.kind in ("error", "exit"):
+            return run.inconclusive(f"The line ran, but nothing was seen to be kept there{run.how_it_ended()}")
+        return run.refuted("What is kept here has no graph", Evidence(f"{graphs.turns[number]} times", asked.claim.site))
+    if graphs.late[number]:
+        return run.refuted(
+            "A later backward goes through what is kept here",
+            Evidence(f"{graphs.late[number]} backward passes through the graphs of earlier iterations", asked.claim.site),
+        )
+    most, turns = graphs.most_alive[number], graphs.turns[number]
+    if most >= min(2, turns - 1) and most:
+        return run.confirmed(
+            "What is kept here holds on to the graphs of iterations that are over, and no backward uses them",
+            Evidence(f"the graphs of {most} earlier iterations are still there when the line runs again", asked.claim.site),
+        )
+    if turns < 3:
+        return run.inconclusive(f"The line ran too rarely to tell what becomes of the graphs{run.how_it_ended()}")
+    return run.refuted("The graphs of earlier iterations are gone when the line runs again")
+
+
 PROBES = {
+    "random-though-frozen": random_though_frozen,
+    "graph-outlives": graph_outlives,
     "drifts": drifts,
     "mode-reset": mode_reset,
     "trains-in-eval-mode": trains_in_eval_mode,
