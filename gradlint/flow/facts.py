@@ -469,6 +469,121 @@ class StateCarried(Fact):
     backward: Span
 
 
+@dataclass(frozen=True, slots=True)
+class ResultDropped(Fact):
+    """A method that leaves a tensor as it is stands as a statement, and what it returns is thrown away.
+
+    ``span``: the call; of a method that is only named, the attribute.  ``method``: its name.
+    ``form``: ``detach``, ``move`` (a new tensor elsewhere or of another kind) or ``uncalled``.
+    ``each``: what it is called on is the variable of a loop, so that assigning it would not help either.
+    """
+
+    method: str
+    form: str
+    each: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LeafRebound(Fact):
+    """A name is given a computed tensor where the program goes on to treat it as a leaf. ``span``: the assignment statement.
+
+    ``name``: the name.  ``form``: ``update`` (computed from its own gradient), ``replaced`` (computed from the leaf that it
+    held), ``derived`` (computed from a leaf made in the same expression) or ``lost`` (an update that nobody reads).
+    ``used``: what shows that a leaf is meant, ``grad``, ``optimizer`` or ``loss``; ``use``: where.
+    ``off``: gradient is switched off there.  ``cleared``: the program clears the gradient of that name.
+    """
+
+    name: str
+    form: str
+    used: str
+    use: Span
+    off: bool
+    cleared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceTensorUsed(Fact):
+    """Something made in inference mode is used where autograd records.
+
+    ``span``: the use, an expression; where parameters were made in inference mode, the region, as in ``Severed``.
+    ``parts``: those parameters, by name.  ``region``: what switched to inference mode, ``api`` in the words of the source.
+    ``use``: the operation that saves the tensor, or the back-propagation that reaches the parameters.
+    """
+
+    parts: tuple[str, ...]
+    region: Span
+    api: str
+    construct: str
+    use: Span
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSevered(Fact):
+    """A reentrant checkpoint is given inputs none of which requires gradient. ``span``: the call.
+
+    ``parts``: what gets no gradient.  ``switch``: the argument that chooses the implementation.
+    """
+
+    parts: tuple[str, ...]
+    switch: str
+    loss: Span
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenDropoutTraining(Fact):
+    """A frozen network drops units while something else trains on what it computes.
+
+    ``span``: the freezing expression or assignment statement.  ``module``: its name.  ``layers``: what drops.
+    """
+
+    module: str
+    layers: tuple[str, ...]
+    loss: Span
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenBufferUpdated(Fact):
+    """The forward of a frozen module goes on updating a buffer. ``span``: the statement, or the call that changes it in place.
+
+    ``buffer``: the attribute as the source spells it.  ``module``: the frozen module.  ``freeze``: where it was frozen.
+    """
+
+    buffer: str
+    module: str
+    freeze: Span
+
+
+@dataclass(frozen=True, slots=True)
+class TargetNotDetached(Fact):
+    """A loss also pulls the target that it compares with towards the prediction. ``span``: the expression of the target.
+
+    ``form``: ``bootstrap`` (a reward and the discounted value of what follows) or ``teacher`` (the output of another network).
+    ``parts``: the networks that the target comes from.
+    """
+
+    form: str
+    parts: tuple[str, ...]
+    loss: Span
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorNotDetached(Fact):
+    """The step of one network back-propagates into another that made its input, and that gradient, or the graph, is used again.
+
+    ``span``: the call of the network on what the other made.  ``argument``: which argument that is.
+    ``form``: ``gradient`` (it is still there when the other's optimizer steps) or ``graph`` (it is gone when the other's own
+    loss needs it).  ``network``, ``made_by``: the two networks.  ``backward``: the back-propagation that goes too far.
+    ``other``: the step, or the back-propagation, that meets what it left.
+    """
+
+    argument: str
+    form: str
+    network: str
+    made_by: str
+    backward: Span
+    other: Span
+
+
 FACTS: tuple[type[Fact], ...] = (
     Severed,
     DeviceRoundTrip,
@@ -508,4 +623,12 @@ FACTS: tuple[type[Fact], ...] = (
     UnusedUnderWrap,
     GraphKept,
     StateCarried,
+    ResultDropped,
+    LeafRebound,
+    InferenceTensorUsed,
+    CheckpointSevered,
+    FrozenDropoutTraining,
+    FrozenBufferUpdated,
+    TargetNotDetached,
+    GeneratorNotDetached,
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from gradlint.flow import calls, containers, modules
+from gradlint.flow.autograd import REBOUND, VIEWS
 from gradlint.flow.heap import (
     ClassRef,
     DataOf,
@@ -239,12 +240,14 @@ def _by_effect(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: 
 
 def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     result = run.flow(_inputs(run, row, args, kwargs))
+    if row.get("keeps"):
+        run.watch.autograd.recorded([*args, *kwargs.values()], result, node)
     if row.get("logits"):
         run.watch.scored(str(row.get("logits")), argument(args, kwargs, 0, "input"), node)
     if row.get("squash"):
         result.trait = Trait(str(row.get("squash")), run.site(node))
     elif name.rpartition(".")[2] in RESHAPES and args:
-        result.trait = args[0].trait
+        result.trait = _kept(args[0].trait)
     if row.get("device") == "cpu" or (row.get("device") == "argument" and _to_cpu(args, kwargs) and _spelled_out(node)):
         result = _mark_cpu(run, result, node)
     results = row.get("results")
@@ -256,6 +259,11 @@ def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
             return containers.summed(run, [*inner.known, *([inner.rest] if inner.rest is not None else [])])
         result.terms = args[0].terms
     return result
+
+
+def _kept(trait: Trait | None) -> Trait | None:
+    """What a tensor of another shape or place keeps of what was done to it; it is no name's own any more."""
+    return None if trait is not None and trait.kind == REBOUND else trait
 
 
 def _results(run: Run, row: Row, result: Value, node: ast.AST, has_dim: bool) -> Value:
@@ -300,7 +308,12 @@ def _python(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast
 def _constant(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     if _requires_grad(kwargs):
         return _new_leaf(run, node)
-    return Value(TENSOR) if name.startswith("torch.") else Value(UNKNOWN)
+    return _fresh(run) if name.startswith("torch.") else Value(UNKNOWN)
+
+
+def _fresh(run: Run) -> Value:
+    """A new tensor without a graph, which may be an inference tensor."""
+    return Value(TENSOR, region=run.regions[-1]) if run.regions else CONSTANT_TENSOR
 
 
 def _requires_grad(kwargs: Kwargs) -> bool:
@@ -317,7 +330,7 @@ def _new_leaf(run: Run, node: ast.AST, note: str = "%leaf") -> Value:
 def _leaf(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     """A new tensor; one that copies its data leaves their gradient behind."""
     if not row.get("copies"):
-        return _new_leaf(run, node) if _requires_grad(kwargs) else CONSTANT_TENSOR
+        return _new_leaf(run, node) if _requires_grad(kwargs) else _fresh(run)
     data = run.flow(_inputs(run, row, args[:1], {k: v for k, v in kwargs.items() if k == "data"}))
     given = args[0] if args else kwargs.get("data", UNKNOWN_VALUE)
     if row.get("copies") == "lists" and given.kind in (TENSOR, UNKNOWN) and not _requires_grad(kwargs):
@@ -338,10 +351,10 @@ def _revived(run: Run, severed: Value, node: ast.AST) -> Value:
 
 
 def revive_in_place(run: Run, holder: Value, node: ast.AST) -> None:
-    """``loss.requires_grad = True`` on a severed value."""
+    """``loss.requires_grad = True`` on a severed value, or on one that never had a graph."""
     target = node.targets[0] if isinstance(node, ast.Assign) else None
     if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
-        run.frame.env[target.value.id] = _revived(run, holder, node)
+        run.frame.env[target.value.id] = _revived(run, holder, node) if holder.dead else _new_leaf(run, node, "%input")
 
 
 def _parameter(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -431,6 +444,7 @@ def make_optimizer(
     for value in values[:1]:
         for inner in containers.everything(run, value):
             run.watch.membership.consumed(inner, node)
+        run.watch.autograd.optimized(containers.everything(run, value), node)
     entries = list(_parameters_in(run, values))
     if row is not None and row.get("from") in ("module", "either") and not entries:
         for value in values:
@@ -490,6 +504,8 @@ def _module(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast
         rate = argument(args, kwargs, 0, "p")
         if rate is not None and rate.is_const and rate.const == 0:
             obj.attrs["%inert"] = True
+        elif rate is not None and not rate.is_const:
+            obj.attrs["%open_rate"] = True
     container = row.get("container")
     if container:
         _fill(run, obj, str(container), args, kwargs, node)
@@ -636,7 +652,10 @@ def _call_argument(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, no
     if target is None:
         return run.flow(_inputs(run, row, args, kwargs))
     rest = [v for i, v in enumerate(args) if i != position]
-    return calls.call_value(run, target, rest, {}, node)
+    result = calls.call_value(run, target, rest, {}, node)
+    if row.get("reentrant"):
+        run.watch.autograd.checkpointed(row, rest, kwargs, result, node)
+    return result
 
 
 def _distribution(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -812,6 +831,8 @@ def _register(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: as
         if row.get("what") == "buffer":
             value = value if value.is_const else Value(TENSOR)
         modules.store_attribute(run, ref(obj), name.const, value, node)
+        if row.get("what") == "buffer":
+            run.watch.restless.registered(obj, name.const)
         items = obj.attrs.get("%items")
         if isinstance(items, Items):
             known = items.known if isinstance(items.known, dict) else dict(enumerate(items.known))
@@ -1187,7 +1208,9 @@ def tensor_method(run: Run, receiver: Value, name: str, args: Args, kwargs: Kwar
         if name in KEEPS_TERMS and not args and not run.regions:
             result.terms = receiver.terms
         if name in RESHAPES:
-            result.trait = receiver.trait
+            result.trait = _kept(receiver.trait)
+        if name in VIEWS and not run.regions:
+            result.region = receiver.region
         if name.endswith("_") and not name.startswith("_"):
             _rebind(run, node, result)
         return result.replace(opaque=result.opaque or (receiver.kind == UNKNOWN and not receiver.depends))
@@ -1206,9 +1229,13 @@ def _tensor_effect(
         run.watch.backward(receiver, node)
         return NONE
     if effect == "cut":
+        if row.get("kind") == "detach" and not row.get("inplace"):
+            run.watch.autograd.detached(receiver, node)
         result = run.flow((receiver,), receiver.kind if receiver.kind != UNKNOWN else TENSOR)
         result = run.sever(result, _correction(run.cut(row.get("kind", "detach"), "call", api, node), node))
         result.terms = ()
+        if name in VIEWS and not run.regions:
+            result.region = receiver.region
         if row.get("inplace"):
             _rebind(run, node, result)
         return result
@@ -1260,7 +1287,9 @@ def _tensor_effect(
     if row.get("squash"):
         result.trait = Trait(str(row.get("squash")), run.site(node))
     elif name in RESHAPES:
-        result.trait = receiver.trait
+        result.trait = _kept(receiver.trait)
+    if name in VIEWS and not run.regions:
+        result.region = receiver.region
     if effect == "move":
         result = result.replace(opaque=receiver.opaque, kind=receiver.kind if receiver.kind != CONST else TENSOR)
     if name in RESHAPES and any(isinstance(r, Obj) and r.kind == "leaf" for r in receiver.refs):

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gradlint.core import Confidence, Step
 from gradlint.flow import facts
+from gradlint.flow.autograd import Autograd
 from gradlint.flow.heap import DataOf, FileRef, FunctionRef, LibRef, Obj, Parameter, ParamSet
 from gradlint.flow.lattice import NOTHING, TENSOR, UNKNOWN, Cut, Site, Trait, Value
 from gradlint.flow.leaks import Leaks
 from gradlint.flow.membership import Membership
+from gradlint.flow.restless import Restless
 from gradlint.flow.trace import (
     BACKWARD,
     BUILT,
@@ -123,6 +125,8 @@ class Watch:
         self.trace = Trace()
         self.membership = Membership(run)
         self.leaks = Leaks(run)
+        self.autograd = Autograd(run)
+        self.restless = Restless(run)
         self.bare: ast.expr | None = None
         self.loss = Value()
         self.several = False
@@ -215,6 +219,8 @@ class Watch:
         if not any(isinstance(item, LibRef | FileRef) for item in holder.refs):
             owners = _owners(holder)
             self.trace.event(TOUCH, self.run.site(node), None, owners, closed=bool(owners))
+            if isinstance(node, ast.Attribute):
+                self.autograd.gradient_read(holder, node)
 
     def written_in_place(self, target: ast.expr, node: ast.AST) -> None:
         """``….zero_()``: of a gradient, that clears it."""
@@ -477,6 +483,8 @@ class Watch:
             self.roots.append(Root(value, site, path, states, modes, returned, []))
             self.membership.backward(self.roots[-1])
             self.leaks.backward(self.roots[-1], retains=_retains(node))
+            self.autograd.backward(self.roots[-1])
+            self.restless.backward(self.roots[-1])
 
     def backward_unseen(self, obj: Obj, node: ast.AST) -> None:
         """``obj.backward()``, and nobody knows what the loss was computed from."""
@@ -835,6 +843,11 @@ class Watch:
         if not self._nested:
             self._random = set()
         self._nested += 1
+
+    @property
+    def inside_forward(self) -> bool:
+        """Whether a module is being called."""
+        return self._nested > 0
 
     def computed(self, obj: Obj, node: ast.AST) -> None:
         """The call of a module is over."""

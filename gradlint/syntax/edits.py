@@ -84,6 +84,12 @@ def keep_first_argument(candidate: Candidate, call: cst.Call) -> Edits:
     return _clean(candidate, (Edit(Span(first.file, first.end_line, first.end_column, last.end_line, last.end_column), ""),))
 
 
+def drop_argument(candidate: Candidate, before: cst.Arg, argument: cst.Arg) -> Edits:
+    """Drop an argument of a call, given the one before it."""
+    first, last = candidate.outer_span(before.value), candidate.outer_span(argument.value)
+    return _clean(candidate, (Edit(Span(first.file, first.end_line, first.end_column, last.end_line, last.end_column), ""),))
+
+
 def as_call(candidate: Candidate, left: cst.BaseExpression, right: cst.BaseExpression, method: str) -> Edits:
     """Turn ``x.name = value``, or ``x.name == value``, into ``x.method(value)``; ``left`` and ``right`` are the two sides."""
     if not isinstance(left, cst.Attribute) or isinstance(right, cst.Yield | cst.Tuple | cst.GeneratorExp):
