@@ -197,9 +197,11 @@ def binary(run: Run, op: ast.operator, left: Value, right: Value, node: ast.AST)
                 result.terms = tuple(unique)
     elif isinstance(op, ast.Mult | ast.Div | ast.MatMult) and (left.region is not None or right.region is not None):
         run.watch.autograd.recorded((left, right), result, node)
+    if result.live and (left.tags or right.tags):
+        run.watch.crossings.combined(op, left, right, result, node)
     if isinstance(op, ast.Mult | ast.Div):
         scaled = left if not (right.depends or right.opaque) else right if not (left.depends or left.opaque) else None
-        result.trait = _still_scaled(left, right)
+        result.trait = _still_scaled(left, right) or result.trait
         if scaled is not None and scaled.terms and not run.regions:
             result.terms = scaled.terms
     return result

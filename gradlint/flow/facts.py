@@ -571,8 +571,9 @@ class GeneratorNotDetached(Fact):
     """The step of one network back-propagates into another that made its input, and that gradient, or the graph, is used again.
 
     ``span``: the call of the network on what the other made.  ``argument``: which argument that is.
-    ``form``: ``gradient`` (it is still there when the other's optimizer steps) or ``graph`` (it is gone when the other's own
-    loss needs it).  ``network``, ``made_by``: the two networks.  ``backward``: the back-propagation that goes too far.
+    ``form``: ``gradient`` (it is still there when the other's optimizer steps), ``graph`` (the graph is gone when the other's
+    own loss needs it) or ``freed`` (it was gone already, that loss came first).  ``network``, ``made_by``: the two networks.
+    ``backward``: the back-propagation that goes too far.
     ``other``: the step, or the back-propagation, that meets what it left.
     """
 

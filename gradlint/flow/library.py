@@ -242,6 +242,8 @@ def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
     result = run.flow(_inputs(run, row, args, kwargs))
     if row.get("keeps"):
         run.watch.autograd.recorded([*args, *kwargs.values()], result, node)
+    if row.get("targets"):
+        run.watch.crossings.loss(row, args, kwargs, node)
     if row.get("logits"):
         run.watch.scored(str(row.get("logits")), argument(args, kwargs, 0, "input"), node)
     if row.get("squash"):
@@ -998,6 +1000,8 @@ RESHAPES = frozenset(
     "view reshape squeeze unsqueeze flatten unflatten float double half bfloat16 to type cuda cpu contiguous permute transpose"
     " t expand narrow select index_select masked_select clone".split()
 )
+# Operations that make a loss of a difference.
+MAGNITUDES = frozenset(("pow", "square", "abs", "norm"))
 MODULE_WORDS = frozenset(
     "parameters named_parameters train eval requires_grad_ modules named_modules children named_children apply".split()
 )
@@ -1200,6 +1204,8 @@ def tensor_method(run: Run, receiver: Value, name: str, args: Args, kwargs: Kwar
         receiver = Value(TENSOR, owners, refs=receiver.refs)
     if receiver.is_const and isinstance(receiver.const, str):
         return _string_method(receiver.const, name, args)
+    if name in MAGNITUDES and receiver.live:
+        run.watch.crossings.squared(receiver)
     if row is None:
         result = run.flow(
             [receiver, *_inputs(run, None, args, kwargs), *(m for v in args for m in modules.module_sources(run, v))],

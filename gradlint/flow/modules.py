@@ -492,7 +492,7 @@ def call_module(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value],
         if not (replaced.is_const and replaced.const is None) and (replaced.depends or replaced.refs):
             result = replaced
     run.watch.computed(obj, node)
-    return result
+    return run.watch.crossings.called(obj, args, kwargs, result, node)
 
 
 def feed(args: list[Value]) -> None:
@@ -540,6 +540,8 @@ def _forward(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value], no
         result = run.flow(inputs)
         if obj.row.get("keeps") or (obj.row.get("parameters") and frozen(obj) is False):
             run.watch.autograd.recorded(inputs, result, node)
+        if obj.row.get("targets"):
+            run.watch.crossings.loss(obj.row, args, kwargs, node)
         if obj.row.get("logits"):
             run.watch.scored(str(obj.row.get("logits")), args[0] if args else kwargs.get("input"), node)
         if obj.row.get("squash"):

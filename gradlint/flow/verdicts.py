@@ -63,6 +63,7 @@ def judge(run: Run) -> Judgement:
     run.watch.membership.judge(judgement)
     run.watch.leaks.judge(judgement)
     run.watch.restless.judge(judgement)
+    run.watch.crossings.judge(judgement)
     judgement.facts.extend(typestate.judge(run))
     judgement.facts = [_by_statement(fact) for fact in judgement.facts]
     return judgement

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from gradlint.core import Confidence, Step
 from gradlint.flow import facts
 from gradlint.flow.autograd import Autograd
+from gradlint.flow.crossings import Crossings
 from gradlint.flow.heap import DataOf, FileRef, FunctionRef, LibRef, Obj, Parameter, ParamSet
 from gradlint.flow.lattice import NOTHING, TENSOR, UNKNOWN, Cut, Site, Trait, Value
 from gradlint.flow.leaks import Leaks
@@ -126,6 +127,7 @@ class Watch:
         self.membership = Membership(run)
         self.leaks = Leaks(run)
         self.autograd = Autograd(run)
+        self.crossings = Crossings(run)
         self.restless = Restless(run)
         self.bare: ast.expr | None = None
         self.loss = Value()
@@ -462,7 +464,7 @@ class Watch:
                 closed=not value.opaque,
                 by=trait.subject if trait is not None else None,
                 open_scale=trait is not None and trait.kind == "open",
-                note="retain" if _retains(node) else "",
+                note="retain" if retains(node) else "",
             )
         for leaf, note, at in self.drifting:
             if self.compatible(at, path):
@@ -482,7 +484,7 @@ class Watch:
             modes = {source: source.attrs.get("%mode") for source in states}
             self.roots.append(Root(value, site, path, states, modes, returned, []))
             self.membership.backward(self.roots[-1])
-            self.leaks.backward(self.roots[-1], retains=_retains(node))
+            self.leaks.backward(self.roots[-1], retains=retains(node))
             self.autograd.backward(self.roots[-1])
             self.restless.backward(self.roots[-1])
 
@@ -885,7 +887,7 @@ class Watch:
         self.facts.append(kind(span_of(self.run.site(node)), confidence, (), **fields))
 
 
-def _retains(node: ast.AST) -> bool:
+def retains(node: ast.AST) -> bool:
     """Whether a call of ``backward`` says that it keeps the graph."""
     return isinstance(node, ast.Call) and any(
         keyword.arg == "retain_graph" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True

@@ -76,6 +76,11 @@ def append(candidate: Candidate, node: cst.BaseExpression, text: str) -> Edits:
     return (Edit(Span(span.file, span.end_line, span.end_column, span.end_line, span.end_column), text),)
 
 
+def append_at(span: Span, text: str) -> Edits:
+    """Write ``text`` right behind a place."""
+    return (Edit(Span(span.file, span.end_line, span.end_column, span.end_line, span.end_column), text),)
+
+
 def keep_first_argument(candidate: Candidate, call: cst.Call) -> Edits:
     """Drop all arguments of a call but the first."""
     if len(call.args) < 2:
