@@ -50,11 +50,17 @@ class Made:
 class Bootstrapped:
     """The mark of a reward plus the discounted value of what follows, and of all that is computed from it with gradient."""
 
-    __slots__ = ("site", "sources")
+    __slots__ = ("modules", "named", "site", "sources")
 
-    def __init__(self, site: Site, sources: frozenset[Obj]) -> None:
+    def __init__(self, site: Site, sources: frozenset[Obj], named: bool, modules: frozenset[Obj]) -> None:
         self.site = site
         self.sources = sources
+        self.named = named
+        self.modules = modules
+
+    def fits(self, prediction: Value) -> bool:
+        """Whether this is a target for a prediction: it says so, or the same network makes both."""
+        return self.named or bool(self.modules & _modules(prediction))
 
 
 class Compared(NamedTuple):
@@ -108,27 +114,36 @@ class Crossings:
             return
         live, other = (left, right) if left.live else (right, left)
         inside = self.run.watch.inside_forward
-        if isinstance(op, ast.Mult) and not other.live and not inside and any(isinstance(tag, Made) for tag in live.tags):
+        if isinstance(op, ast.Mult) and not other.live and not inside and _modules(live) and _discounts(other):
             result.trait = result.trait or Trait(DISCOUNTED, self.run.site(node))
         elif isinstance(op, ast.Add) and not other.live and live.trait is not None and live.trait.kind == DISCOUNTED:
-            if not other.is_const and RETURNS.search(ast.unparse(node)):
-                mark = Bootstrapped(self.run.site(node), live.live)
+            if not other.is_const:
+                named = bool(RETURNS.search(ast.unparse(node)))
+                mark = Bootstrapped(self.run.site(node), live.live, named, _modules(live))
                 result.tags = result.tags | {mark}
         elif (isinstance(op, ast.Pow) and not right.live) or (isinstance(op, ast.Mult) and left is right):
             self.squared(left)
         elif isinstance(op, ast.Sub) and left.live and right.live:
             self._difference(left, right, result, node)
         elif isinstance(op, ast.Mult) and left.live and right.live:
-            for target, scores in ((left, right), (right, left)):
+            sides = (node.left, node.right) if isinstance(node, ast.BinOp) else (node, node)
+            for target, scores, place in ((left, right, sides[0]), (right, left, sides[1])):
                 if _kind(target) == "softmax" and _kind(scores) == "log-softmax":
-                    self._teacher(scores, target, node)
+                    self._teacher(scores, target, place)
 
     def _difference(self, left: Value, right: Value, result: Value, node: ast.AST) -> None:
         """``target - value``: the difference remembers that one side was bootstrapped and the other was not."""
-        marks = [{tag for tag in side.tags if isinstance(tag, Bootstrapped)} for side in (left, right)]
-        if bool(marks[0]) != bool(marks[1]):
-            mark = next(iter(marks[0] | marks[1]))
-            result.trait = Trait("td-error", mark.site)
+        for target, value in ((left, right), (right, left)):
+            mark = self._mark(target, value)
+            if mark is not None:
+                result.trait = Trait("td-error", mark.site)
+
+    @staticmethod
+    def _mark(target: Value, prediction: Value) -> Bootstrapped | None:
+        """The mark of a bootstrapped target, where the prediction has none."""
+        if any(isinstance(tag, Bootstrapped) for tag in prediction.tags):
+            return None
+        return next((tag for tag in target.tags if isinstance(tag, Bootstrapped) and tag.fits(prediction)), None)
 
     def squared(self, value: Value) -> None:
         """A value is squared, or its magnitude taken: where it is the error of a bootstrapped target, that is a loss."""
@@ -149,9 +164,8 @@ class Crossings:
         if target is None or score is None or not target.live or not score.live:
             return
         for first, second in ((target, score), (score, target)):
-            marks = [tag for tag in first.tags if isinstance(tag, Bootstrapped)]
-            if marks and not any(isinstance(tag, Bootstrapped) for tag in second.tags):
-                mark = marks[0]
+            mark = self._mark(first, second)
+            if mark is not None:
                 self.compared.append(Compared("bootstrap", mark.site, NOTHING, mark.sources, _calls(first)))
                 return
         if row.get("sided") and isinstance(node, ast.Call):
@@ -312,6 +326,11 @@ def _made(root: Root) -> frozenset[object]:
     return frozenset(tag for part in (root.value, *root.value.terms) for tag in part.tags if isinstance(tag, Made))
 
 
+def _modules(value: Value) -> frozenset[Obj]:
+    """The modules whose results a value was computed from."""
+    return frozenset(tag.module for tag in value.tags if isinstance(tag, Made))
+
+
 def _calls(value: Value) -> frozenset[object]:
     return frozenset(tag for tag in value.tags if isinstance(tag, Made))
 
@@ -320,6 +339,11 @@ def _held(run: Run, root: Root, sources: frozenset[Obj]) -> set[Obj]:
     """Those of some sources that the optimizers stepping with a loss hold, and that are not frozen."""
     states = [optimizer.attrs["%optimizer"] for optimizer in root.targets]
     return {s for s in sources if root.frozen.get(s) is False and any(run.watch.holds(state, s) for state in states)}
+
+
+def _discounts(factor: Value) -> bool:
+    """Whether a factor can be a discount."""
+    return not factor.is_const or (isinstance(factor.const, float) and 0.5 <= factor.const < 1)
 
 
 def _kind(value: Value) -> str:
