@@ -279,7 +279,8 @@ class Crossings:
         if retains(earlier.site.node) or not run.watch.compatible(root.path, other.path) or other.site.node is root.site.node:
             return None
         shared = {made for made in call.tags & _made(other) if isinstance(made, Made) and made.owners & sources}
-        if not shared or not _held(run, other, sources):
+        mine = frozenset(_held(run, other, sources))
+        if not shared or not mine:
             return None
         where, back, again = span_of(call.site), span_of(root.site), span_of(other.site)
         path = (
@@ -287,7 +288,7 @@ class Crossings:
             Step(back, "backward goes on through the input of the network"),
             Step(where, "the input is given here with its graph"),
         )
-        return self._fact(call, argument, sources, "graph" if later else "freed", path, root, again)
+        return self._fact(call, argument, mine, "graph" if later else "freed", path, root, again)
 
     def _leftovers(self) -> list[facts.Fact]:
         from gradlint.flow.typestate import of_parties
@@ -308,6 +309,8 @@ class Crossings:
         from gradlint.flow.verdicts import names_of, span_of
 
         names = names_of(self.run, sources)
+        if any(call in _made(other) and _held(self.run, other, sources) for other in self.run.watch.roots):
+            argument = ""  # the other network learns from this very call
         return facts.GeneratorNotDetached(
             span_of(call.site),
             Confidence.HIGH,

@@ -570,7 +570,7 @@ class TargetNotDetached(Fact):
 class GeneratorNotDetached(Fact):
     """The step of one network back-propagates into another that made its input, and that gradient, or the graph, is used again.
 
-    ``span``: the call of the network on what the other made.  ``argument``: which argument that is.
+    ``span``: the call of the network on what the other made.  ``argument``: which argument that is, where it can be detached.
     ``form``: ``gradient`` (it is still there when the other's optimizer steps), ``graph`` (the graph is gone when the other's
     own loss needs it) or ``freed`` (it was gone already, that loss came first).  ``network``, ``made_by``: the two networks.
     ``backward``: the back-propagation that goes too far.

@@ -57,7 +57,8 @@ class LetThrough(Gradients):
                     Step(span_of(state.second.site), "this adds the gradient that is meant"),
                     Step(span_of(state.first.site), "this has left one that is meant for the other network"),
                 )
-                fact = self.fact(call, argument, sources, "gradient", path, root, span_of(event.site))
+                mine = frozenset(source for source in sources if self.party.holds((source,)))
+                fact = self.fact(call, argument, mine, "gradient", path, root, span_of(event.site))
                 self.found.setdefault(id(call.site.node), fact)
         return NOTHING
 

@@ -41,7 +41,9 @@ class GeneratorNotDetached(Rule[Fact]):
             fact.span,
             message,
             fact=fact,
-            help="Detach the input: the loss of one network should not reach the other.",
+            help="Detach the input: the loss of one network should not reach the other."
+            if fact.argument
+            else f"Compute the loss of {made_by} from a call of its own, and detach the input here.",
             claim=Claim("flow", "reaches-generator", (fact.made_by,), fact.span),
             fix=fix,
         )
