@@ -533,9 +533,11 @@ class CheckpointSevered(Fact):
 class FrozenDropoutTraining(Fact):
     """A frozen network drops units while something else trains on what it computes.
 
-    ``span``: the freezing expression or assignment statement.  ``module``: its name.  ``layers``: what drops.
+    ``form``: ``freeze`` (``span``: the freezing expression or assignment statement) or ``use`` (it was loaded, is in no
+    optimizer and runs without gradient; ``span``: its call).  ``module``: its name.  ``layers``: what drops.
     """
 
+    form: str
     module: str
     layers: tuple[str, ...]
     loss: Span

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gradlint.core import Confidence, Step
 from gradlint.flow import facts
-from gradlint.flow.heap import Obj
+from gradlint.flow.heap import Obj, source_sort
 from gradlint.flow.lattice import Site, Value
 
 if TYPE_CHECKING:
@@ -34,6 +34,15 @@ class Dropping(NamedTuple):
     path: Path
 
 
+class Using(NamedTuple):
+    """A network that runs without gradient and drops units."""
+
+    site: Site
+    network: Obj
+    layers: tuple[Obj, ...]
+    path: Path
+
+
 class Writing(NamedTuple):
     """A buffer of a frozen module that ``forward`` updates."""
 
@@ -52,24 +61,42 @@ class Restless:
         self.run = run
         self.dropping: dict[int, Dropping] = {}
         self.writing: dict[int, Writing] = {}
+        self.using: dict[int, Using] = {}
         self.dropped: dict[int, tuple[Dropping, Root]] = {}
+        self.used: dict[int, tuple[Using, Root]] = {}
         self.written: dict[int, tuple[Writing, Root]] = {}
 
     # -- dropout -------------------------------------------------------------------------------------------------------
 
     def drops(self, layer: Obj, inputs: list[Value]) -> None:
         """A dropout layer runs."""
+        from gradlint.flow import modules
         from gradlint.flow.modules import frozen, mode_of
 
         if layer.attrs.get("%inert") or layer.attrs.get("%open_rate") or mode_of(layer) != "train":
             return
-        if isinstance(layer.attrs.get("%reset_at"), tuple) or layer.attrs.get("%reset_at") is not None:
+        if layer.attrs.get("%reset_at") is not None:
             return  # that its eval mode was undone is a fault of its own kind
         if any(value.opaque or any(frozen(source) is not True for source in value.live) for value in inputs):
             return  # gradient goes through, to something that trains
         network = self._frozen_network(layer)
-        if network is not None:
+        if network is not None and len({entry.owner for entry in modules.parameters(self.run, network)}) > 1:
             self.dropping.setdefault(id(layer), Dropping(layer, network, self.run.watch.here()))
+
+    def evaluated(self, network: Obj, random: set[Obj], node: ast.AST) -> None:
+        """A module ran without gradient; ``random``: the layers in it that did what they do in training."""
+        layers = tuple(
+            layer
+            for layer in source_sort(random)
+            if layer.kind == "library"
+            and layer.row is not None
+            and layer.row.get("dropout") is True
+            and layer.attrs.get("%mode") is None
+            and not layer.attrs.get("%open_rate")
+        )
+        if layers:
+            site, path = self.run.site(node), self.run.watch.here()
+            self.using.setdefault(id(node), Using(site, network, layers, path))
 
     def _frozen_network(self, part: Obj) -> Obj | None:
         """The largest module around a part that is frozen as a whole; None where it is a piece of a stack that trains."""
@@ -167,7 +194,7 @@ class Restless:
         """A loss is back-propagated: what it was computed from has been used to train something."""
         from gradlint.flow import modules
 
-        if not self.dropping and not self.writing:
+        if not self.dropping and not self.writing and not self.using:
             return
         watch = self.run.watch
         used = {s for term in root.value.summands() for s in (*term.live, *(d for d, _ in term.dead))}
@@ -182,7 +209,11 @@ class Restless:
             owners = {entry.owner for entry in modules.parameters(self.run, writing.network)}
             if owners & used and watch.compatible(writing.path, root.path):
                 self.written.setdefault(key, (writing, root))
-        self.dropping, self.writing = {}, {}
+        for key, using in list(self.using.items()):
+            owners = {entry.owner for entry in modules.parameters(self.run, using.network)}
+            if owners & used and watch.compatible(using.path, root.path):
+                self.used.setdefault(key, (using, root))
+        self.dropping, self.writing, self.using = {}, {}, {}
 
     # -- verdicts ------------------------------------------------------------------------------------------------------
 
@@ -217,8 +248,12 @@ class Restless:
             )
             names = tuple(dict.fromkeys(layer.name() for layer in layers))
             judgement.facts.append(
-                facts.FrozenDropoutTraining(where, Confidence.HIGH, path, module=name, layers=names, loss=loss)
+                facts.FrozenDropoutTraining(where, Confidence.HIGH, path, form="freeze", module=name, layers=names, loss=loss)
             )
+        for using, root in self.used.values():
+            fact = self._teacher(using, root)
+            if fact is not None:
+                judgement.facts.append(fact)
         for writing, root in self.written.values():
             owners = {entry.owner for entry in modules.parameters(run, writing.network)}
             if owners & run.watch.unfrozen or any(_is_copy(owner, run.watch.copies) for owner in owners):
@@ -233,6 +268,33 @@ class Restless:
             judgement.facts.append(
                 facts.FrozenBufferUpdated(where, Confidence.HIGH, path, buffer=writing.buffer, module=name, freeze=freeze)
             )
+
+    def _teacher(self, using: Using, root: Root) -> facts.Fact | None:
+        """A network that was loaded, that nothing trains, and that runs without gradient as in training."""
+        from gradlint.flow import modules
+        from gradlint.flow.verdicts import _is_copy, span_of
+
+        run, network = self.run, using.network
+        states = [optimizer.attrs["%optimizer"] for optimizer in run.watch.optimizers]
+        owners = {entry.owner for entry in modules.parameters(run, network)}
+        if not states or any(state.opaque for state in states) or run.watch.opaque_optimizers or run.watch.symbolic:
+            return None
+        if network not in run.watch.loaded_into or any(_is_copy(owner, run.watch.copies) for owner in owners):
+            return None
+        if any(run.watch.holds(state, owner) for state in states for owner in owners):
+            return None
+        if any(modules.frozen(owner) is not False for owner in owners):
+            return None  # told where it is frozen
+        if ON_PURPOSE.search(f"{network.name()} {network.cls.name if network.cls else ''}"):
+            return None
+        where, loss, name = span_of(using.site), span_of(root.site), _name(network)
+        path = (
+            Step(loss, "something else trains on what it computes"),
+            Step(where, f"`{name}` runs as in training, without gradient"),
+            *(Step(span_of(layer.site), "these units are dropped") for layer in using.layers[:2] if layer.site is not None),
+        )
+        layers = tuple(dict.fromkeys(layer.name() for layer in using.layers))
+        return facts.FrozenDropoutTraining(where, Confidence.HIGH, path, form="use", module=name, layers=layers, loss=loss)
 
 
 def _name(module: Obj) -> str:

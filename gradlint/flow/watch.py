@@ -859,6 +859,7 @@ class Watch:
         regions = self.run.regions
         if regions:
             self.switched[id(node)] = regions[-1]
+            self.restless.evaluated(obj, self._random, node)
         self.trace.event(FORWARD, self.run.site(node), obj, frozenset(self._random), note="off" if regions else "on")
 
     def _frozen_around(self, obj: Obj) -> bool:

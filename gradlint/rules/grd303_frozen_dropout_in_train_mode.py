@@ -8,7 +8,7 @@ from gradlint.core import Claim, Fix, Group, RuleSpec, Safety, Severity
 from gradlint.flow.facts import FrozenDropoutTraining
 from gradlint.syntax.evaluation import evaluated
 from gradlint.syntax.rule import Rule
-from gradlint.syntax.wording import code, expression, names
+from gradlint.syntax.wording import agree, code, expression, names
 
 
 class FrozenDropoutInTrainMode(Rule[FrozenDropoutTraining]):
@@ -26,6 +26,9 @@ class FrozenDropoutInTrainMode(Rule[FrozenDropoutTraining]):
 
     def visit_Call(self, node: cst.Call) -> None:
         if fact := self.fact(FrozenDropoutTraining, node):
+            if fact.form == "use":
+                self.tell(fact)
+                return
             receiver = node.func.value if isinstance(node.func, cst.Attribute) else None
             self._tell_at(fact, node, receiver)
 
@@ -39,12 +42,15 @@ class FrozenDropoutInTrainMode(Rule[FrozenDropoutTraining]):
         """As for any rule; ``module`` is how the code spells what is frozen, where that can be seen."""
         subject = module or fact.module
         call = code(f"{module or expression(fact.module)}.eval()")
+        state = "is frozen but runs" if fact.form == "freeze" else "is not trained, and runs"
+        when = "after the freeze" if fact.form == "freeze" else "once it is loaded"
         self.report(
             fact.span,
-            f"{code(subject)} is frozen but runs in train mode: {names(fact.layers, 'its dropout')} drops units at random, and "
-            f"what trains on it ({self.place(fact.loss)}) sees another network in every batch.",
+            f"{code(subject)} {state} in train mode: {names(fact.layers, 'its dropout')} "
+            f"{agree(fact.layers, 'drops', 'drop')} units at random, and what trains on it ({self.place(fact.loss)}) sees "
+            "another network in every batch.",
             fact=fact,
-            help=f"Call {call} after the freeze, and again after each `train()` that covers it.",
+            help=f"Call {call} {when}, and again after each `train()` that covers it.",
             claim=Claim("state", "random-though-frozen", (fact.module,), fact.span),
             fix=fix,
         )
