@@ -88,7 +88,9 @@ class Autograd:
 
     def bound(self, target: ast.expr, value: Value, node: ast.AST) -> Value:
         """An assignment of a computed value: the value, marked where the name held, or was to hold, a leaf."""
-        if value.refs or value.trait is not None or not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            return value
+        if value.refs or (value.trait is not None and value.trait.kind != "moved"):
             return value
         sources = value.live or frozenset(source for source, _ in value.dead)
         leaves = [source for source in sources if source.kind == "leaf" and "%revived" not in source.attrs]

@@ -113,7 +113,8 @@ def _bindings(scope: ast.AST) -> dict[str, list[ast.expr | None]]:
         for target in plain:
             if isinstance(target, ast.Name) and isinstance(statement, ast.Assign):
                 found.setdefault(target.id, []).append(statement.value)
-        for part in ast.walk(statement):
+        parts = [child for child in ast.iter_child_nodes(statement) if not isinstance(child, ast.stmt | ast.ExceptHandler)]
+        for part in (inner for child in parts for inner in ast.walk(child)):
             if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store) and not any(part is target for target in plain):
                 found.setdefault(part.id, []).append(None)
     return found

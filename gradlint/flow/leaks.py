@@ -260,7 +260,7 @@ class Leaks:
             return value
         if value.refs or not value.live or GUESSED in value.tags or value.live.isdisjoint(sources):
             return value
-        if value.trait is not None and value.trait.kind == "moved":
+        if value.trait is not None and value.trait.kind in ("moved", "rebound"):
             return value
         return value.replace(tags=value.tags | {Spent(root, name, site)})
 
