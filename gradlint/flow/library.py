@@ -258,7 +258,8 @@ def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
     if name.rpartition(".")[2] in KEEPS_TERMS and len(args) == 1 and not run.regions:
         inner = containers.contents(run, args[0])
         if inner is not None and isinstance(inner.known, tuple):
-            return containers.summed(run, [*inner.known, *([inner.rest] if inner.rest is not None else [])])
+            total = containers.summed(run, [*inner.known, *([inner.rest] if inner.rest is not None else [])])
+            return total.replace(region=None) if total.region is not None else total
         result.terms = args[0].terms
     return result
 
