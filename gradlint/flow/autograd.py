@@ -214,7 +214,7 @@ class Autograd:
             return
         for value in values:
             region = value.region
-            if region is None or region.kind != "inference-mode" or value.live:
+            if region is None or region.kind != "inference-mode" or value.live or value.kind != TENSOR:
                 continue
             if not any(self._surely_requires_grad(source) for source in result.live):
                 continue
