@@ -245,9 +245,11 @@ class Autograd:
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
 
-    def checkpointed(self, row: Row, inputs: list[Value], kwargs: dict[str, Value], result: Value, node: ast.AST) -> None:
-        """A function is run under a checkpoint."""
-        from gradlint.flow import containers
+    def checkpointed(
+        self, row: Row, target: Value, inputs: list[Value], kwargs: dict[str, Value], result: Value, node: ast.AST
+    ) -> None:
+        """A function is run under a checkpoint, or several are one after the other, of which the last is run as it is."""
+        from gradlint.flow import containers, modules
         from gradlint.flow.modules import frozen
 
         run = self.run
@@ -256,6 +258,12 @@ class Autograd:
         if run.regions or "**" in kwargs or (flag is not None and not (flag.is_const and flag.const is True)):
             return
         sure = True
+        last: Value | None = None
+        if row.get("positional", ("",))[0] == "functions":
+            parts = containers.contents(run, target)
+            last = parts.known[-1] if parts is not None and isinstance(parts.known, tuple) and parts.known else None
+        owners = last.refs if last is not None else ()
+        plain = {e.owner for part in owners if isinstance(part, Obj) for e in modules.parameters(run, part)}
         lost = {source for checkpoint in self.checkpoints.values() for source in checkpoint.sources}
         for given in inputs:
             for value in containers.everything(run, given):
@@ -266,7 +274,7 @@ class Autograd:
                 ):
                     return
                 sure = sure and not (value.kind == UNKNOWN and not value.depends and not value.refs)
-        sources = frozenset(source for source in result.live if self._surely_requires_grad(source))
+        sources = frozenset(source for source in result.live if self._surely_requires_grad(source)) - plain
         if sources and not any(REQUIRES_INPUTS.search(file.text) for file in {run.frame.file, run.watch.entry_file} if file):
             site = run.site(node)
             known = self.checkpoints.get(id(node))

@@ -509,6 +509,12 @@ def _module(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast
             obj.attrs["%inert"] = True
         elif rate is not None and not rate.is_const:
             obj.attrs["%open_rate"] = True
+    if row.get("dropout") and row.get("parameters"):
+        # layers that drop on the way: at a rate of their own, unless they are told another or only hold other layers
+        holds = any(isinstance(item, Obj) and modules.is_module(run, item) for value in args[:1] for item in value.refs)
+        told = kwargs.get("dropout")
+        if (told is None and row.get("dropout") is True and not holds) or (told is not None and told.is_const and told.const):
+            obj.attrs["%rate"] = True
     container = row.get("container")
     if container:
         _fill(run, obj, str(container), args, kwargs, node)
@@ -657,7 +663,7 @@ def _call_argument(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, no
     rest = [v for i, v in enumerate(args) if i != position]
     result = calls.call_value(run, target, rest, {}, node)
     if row.get("reentrant"):
-        run.watch.autograd.checkpointed(row, rest, kwargs, result, node)
+        run.watch.autograd.checkpointed(row, target, rest, kwargs, result, node)
     return result
 
 

@@ -533,7 +533,7 @@ def _forward(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value], no
             return _sequential(run, obj, args, node)
         run.watch.forward(obj, node)
         inputs = _spread(run, args, kwargs)
-        if obj.row.get("dropout") is True:
+        if run.watch.restless.has_rate(obj) if obj.row.get("parameters") else obj.row.get("dropout") is True:
             run.watch.restless.drops(obj, inputs)
         if obj.row.get("parameters"):
             inputs.append(Value(TENSOR, frozenset((obj,))))

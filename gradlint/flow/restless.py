@@ -73,7 +73,11 @@ class Restless:
         from gradlint.flow import modules
         from gradlint.flow.modules import frozen, mode_of
 
-        if layer.attrs.get("%inert") or layer.attrs.get("%open_rate") or mode_of(layer) != "train":
+        if (
+            layer.attrs.get("%inert")
+            or (layer.attrs.get("%open_rate") and not layer.attrs.get("%rates"))
+            or mode_of(layer) != "train"
+        ):
             return
         if layer.attrs.get("%reset_at") is not None:
             return  # that its eval mode was undone is a fault of its own kind
@@ -83,6 +87,15 @@ class Restless:
         if network is not None and len({entry.owner for entry in modules.parameters(self.run, network)}) > 1:
             self.dropping.setdefault(id(layer), Dropping(layer, network, self.run.watch.here()))
 
+    def has_rate(self, layer: Obj) -> bool:
+        """Whether a layer, or one that it was made from, was told to drop units."""
+        from gradlint.flow import modules
+
+        known = layer.attrs.get("%rates")
+        if known is None:
+            known = layer.attrs["%rates"] = any(part.attrs.get("%rate") for _, part in modules.walk(self.run, layer))
+        return bool(known)
+
     def evaluated(self, network: Obj, random: set[Obj], node: ast.AST) -> None:
         """A module ran without gradient; ``random``: the layers in it that did what they do in training."""
         layers = tuple(
@@ -90,9 +103,9 @@ class Restless:
             for layer in source_sort(random)
             if layer.kind == "library"
             and layer.row is not None
-            and layer.row.get("dropout") is True
+            and (self.has_rate(layer) if layer.row.get("parameters") else layer.row.get("dropout") is True)
             and layer.attrs.get("%mode") is None
-            and not layer.attrs.get("%open_rate")
+            and (not layer.attrs.get("%open_rate") or layer.attrs.get("%rates"))
         )
         if layers:
             site, path = self.run.site(node), self.run.watch.here()
@@ -104,6 +117,11 @@ class Restless:
 
         found: Obj | None = None
         here = part
+        own = {entry.owner for entry in modules.parameters(self.run, part)}
+        if own:
+            if not all(modules.frozen(owner) is True for owner in own):
+                return None
+            found = part
         for _ in range(30):
             if here.owner is None or not modules.is_module(self.run, here.owner[0]):
                 break
