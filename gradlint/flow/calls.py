@@ -50,6 +50,8 @@ def call_expression(run: Run, node: ast.Call) -> Value:
         args, kwargs = arguments(run, node)
         if func.attr in ("zero_", "fill_"):
             run.watch.written_in_place(func.value, node)
+        elif func.attr.endswith("_") and run.watch.inside_forward:
+            run.watch.restless.mutated(node)
         elif func.attr == "backward":
             run.watch.loss = receiver
         elif func.attr == "zero_grad" and not receiver.refs:

@@ -195,9 +195,13 @@ def binary(run: Run, op: ast.operator, left: Value, right: Value, node: ast.AST)
                     unique.append(term)
             if not run.regions and 1 < len(unique) <= MAX_TERMS:
                 result.terms = tuple(unique)
-    elif isinstance(op, ast.Mult | ast.Div):
+    elif isinstance(op, ast.Mult | ast.Div | ast.MatMult) and (left.region is not None or right.region is not None):
+        run.watch.autograd.recorded((left, right), result, node)
+    if result.live and (left.tags or right.tags or (left.trait is not None and right.trait is not None)):
+        run.watch.crossings.combined(op, left, right, result, node)
+    if isinstance(op, ast.Mult | ast.Div):
         scaled = left if not (right.depends or right.opaque) else right if not (left.depends or left.opaque) else None
-        result.trait = _still_scaled(left, right)
+        result.trait = _still_scaled(left, right) or result.trait
         if scaled is not None and scaled.terms and not run.regions:
             result.terms = scaled.terms
     return result

@@ -471,7 +471,6 @@ class StateCarried(Fact):
     backward: Span
 
 
-@dataclass(frozen=True, slots=True)
 class ContractBroken(Fact):
     """A contract of the settings is not kept. ``span``: what cuts the part off, or else the back-propagation.
 
@@ -489,6 +488,116 @@ class ContractBroken(Fact):
     def with_parts(self, parts: tuple[str, ...]) -> ContractBroken:
         """The same of more parts."""
         return self.replaced(parts=parts)
+
+
+class ResultDropped(Fact):
+    """A method that leaves a tensor as it is stands as a statement, and what it returns is thrown away.
+
+    ``span``: the call; of a method that is only named, the attribute.  ``method``: its name.
+    ``form``: ``detach``, ``move`` (a new tensor elsewhere or of another kind) or ``uncalled``.
+    ``each``: what it is called on is the variable of a loop, so that assigning it would not help either.
+    """
+
+    method: str
+    form: str
+    each: bool
+
+
+class LeafRebound(Fact):
+    """A name is given a computed tensor where the program goes on to treat it as a leaf. ``span``: the assignment statement.
+
+    ``name``: the name.  ``form``: ``update`` (computed from its own gradient), ``replaced`` (computed from the leaf that it
+    held), ``derived`` (computed from a leaf made in the same expression) or ``lost`` (an update that nobody reads).
+    ``used``: what shows that a leaf is meant, ``grad``, ``optimizer`` or ``loss``; ``use``: where.
+    ``off``: gradient is switched off there.  ``cleared``: the program clears the gradient of that name.
+    """
+
+    name: str
+    form: str
+    used: str
+    use: Span
+    off: bool
+    cleared: bool
+
+
+class InferenceTensorUsed(Fact):
+    """Something made in inference mode is used where autograd records.
+
+    ``span``: the use, an expression; where parameters were made in inference mode, the region, as in ``Severed``.
+    ``parts``: those parameters, by name.  ``region``: what switched to inference mode, ``api`` in the words of the source.
+    ``use``: the operation that saves the tensor, or the back-propagation that reaches the parameters.
+    """
+
+    parts: tuple[str, ...]
+    region: Span
+    api: str
+    construct: str
+    use: Span
+
+
+class CheckpointSevered(Fact):
+    """A reentrant checkpoint is given inputs none of which requires gradient. ``span``: the call.
+
+    ``parts``: what gets no gradient.  ``switch``: the argument that chooses the implementation.
+    """
+
+    parts: tuple[str, ...]
+    switch: str
+    loss: Span
+
+
+class FrozenDropoutTraining(Fact):
+    """A frozen network drops units while something else trains on what it computes.
+
+    ``form``: ``freeze`` (``span``: the freezing expression or assignment statement) or ``use`` (it was loaded, is in no
+    optimizer and runs without gradient; ``span``: its call).  ``module``: its name.  ``layers``: what drops.
+    """
+
+    form: str
+    module: str
+    layers: tuple[str, ...]
+    loss: Span
+
+
+class FrozenBufferUpdated(Fact):
+    """The forward of a frozen module goes on updating a buffer. ``span``: the statement, or the call that changes it in place.
+
+    ``buffer``: the attribute as the source spells it.  ``module``: the frozen module.  ``freeze``: where it was frozen.
+    """
+
+    buffer: str
+    module: str
+    freeze: Span
+
+
+class TargetNotDetached(Fact):
+    """A loss also pulls the target that it compares with towards the prediction. ``span``: the expression of the target.
+
+    ``form``: ``bootstrap`` (a reward and the discounted value of what follows) or ``teacher`` (the output of another network).
+    ``parts``: the networks that the target comes from.
+    """
+
+    form: str
+    parts: tuple[str, ...]
+    loss: Span
+
+
+class GeneratorNotDetached(Fact):
+    """The step of one network back-propagates into another that made its input, and that gradient, or the graph, is used again.
+
+    ``span``: the call of the network on what the other made.  ``argument``: which argument that is, where it can be detached.
+    ``form``: ``gradient`` (it is still there when the other's optimizer steps), ``graph`` (the graph is gone when the other's
+    own loss needs it) or ``freed`` (it was gone already, that loss came first).  ``network``, ``made_by``: the two networks.
+    ``backward``: the back-propagation that goes too far.
+    ``other``: the step, or the back-propagation, that meets what it left.
+    """
+
+    argument: str
+    form: str
+    network: str
+    made_by: str
+    backward: Span
+    other: Span
 
 
 FACTS: tuple[type[Fact], ...] = (
@@ -531,4 +640,12 @@ FACTS: tuple[type[Fact], ...] = (
     UnusedUnderWrap,
     GraphKept,
     StateCarried,
+    ResultDropped,
+    LeafRebound,
+    InferenceTensorUsed,
+    CheckpointSevered,
+    FrozenDropoutTraining,
+    FrozenBufferUpdated,
+    TargetNotDetached,
+    GeneratorNotDetached,
 )

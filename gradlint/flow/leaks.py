@@ -129,26 +129,7 @@ class Leaks:
                 for inner in containers.everything(self.run, held):
                     self._cross(kept, inner, inside[0])
         kept.before = tuple(turn.number for turn in self.turns)
-        return self._marked(value, kept)
-
-    def _marked(self, value: Value, kept: Kept) -> Value:
-        """The value as it lies in the collection; what else holds it is not marked."""
-        if value.live:
-            return value.replace(tags=value.tags | {kept})
-        refs: list[object] = []
-        for item in value.refs:
-            items = item.attrs.get("%items") if isinstance(item, Obj) and item.kind == "tuple" else None
-            if not isinstance(item, Obj) or not isinstance(items, Items) or isinstance(items.known, dict):
-                refs.append(item)
-                continue
-            copy = Obj(item.kind, item.key, label=item.label, site=item.site, serial=item.serial)
-            rest = None if items.rest is None else self._marked(items.rest, kept)
-            marked = tuple(self._marked(inner, kept) for inner in items.known)
-            names = {id(inner): one for inner, one in zip(items.known, marked, strict=True)}
-            copy.attrs.update({key: names.get(id(held), held) for key, held in item.attrs.items()})
-            copy.attrs["%items"] = Items(marked, rest)
-            refs.append(copy)
-        return value.replace(refs=tuple(refs)) if refs else value
+        return marked(value, kept)
 
     def rebound(self, old: Value, new: Value) -> None:
         """A variable gets a new value. Done in the loop that keeps something in it, that bounds what is kept."""
@@ -281,7 +262,7 @@ class Leaks:
             return value
         if value.refs or not value.live or GUESSED in value.tags or value.live.isdisjoint(sources):
             return value
-        if value.trait is not None and value.trait.kind == "moved":
+        if value.trait is not None and value.trait.kind in ("moved", "rebound"):
             return value
         return value.replace(tags=value.tags | {Spent(root, name, site, slot=slot)})
 
@@ -328,6 +309,26 @@ class Leaks:
             Step(here, f"`{spent.name}` keeps its graph from one iteration to the next"),
         )
         return facts.StateCarried(here, Confidence.HIGH, path, name=spent.name, backward=loss)
+
+
+def marked(value: Value, tag: object) -> Value:
+    """The value, or the items of the tuple, with a tag; what else holds it is not marked."""
+    if value.live:
+        return value.replace(tags=value.tags | {tag})
+    refs: list[object] = []
+    for item in value.refs:
+        items = item.attrs.get("%items") if isinstance(item, Obj) and item.kind == "tuple" else None
+        if not isinstance(item, Obj) or not isinstance(items, Items) or isinstance(items.known, dict):
+            refs.append(item)
+            continue
+        copy = Obj(item.kind, item.key, label=item.label, site=item.site, serial=item.serial)
+        rest = None if items.rest is None else marked(items.rest, tag)
+        parts = tuple(marked(inner, tag) for inner in items.known)
+        names = {id(inner): one for inner, one in zip(items.known, parts, strict=True)}
+        copy.attrs.update({key: names.get(id(held), held) for key, held in item.attrs.items()})
+        copy.attrs["%items"] = Items(parts, rest)
+        refs.append(copy)
+    return value.replace(refs=tuple(refs)) if refs else value
 
 
 def place_of(site: Site) -> tuple[str, int, int]:

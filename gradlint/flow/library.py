@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from gradlint.flow import calls, containers, modules
+from gradlint.flow.autograd import REBOUND, VIEWS
 from gradlint.flow.heap import (
     ClassRef,
     DataOf,
@@ -249,12 +250,16 @@ def _by_effect(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: 
 
 def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     result = run.flow(_inputs(run, row, args, kwargs))
+    if row.get("keeps"):
+        run.watch.autograd.recorded([*args, *kwargs.values()], result, node)
+    if row.get("targets"):
+        run.watch.crossings.loss(row, args, kwargs, node)
     if row.get("logits"):
         run.watch.scored(str(row.get("logits")), argument(args, kwargs, 0, "input"), node)
     if row.get("squash"):
         result.trait = Trait(str(row.get("squash")), run.site(node))
     elif name.rpartition(".")[2] in RESHAPES and args:
-        result.trait = args[0].trait
+        result.trait = _kept(args[0].trait)
     if row.get("device") == "cpu" or (row.get("device") == "argument" and _to_cpu(args, kwargs) and _spelled_out(node)):
         result = _mark_cpu(run, result, node)
     results = row.get("results")
@@ -263,9 +268,15 @@ def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
     if name.rpartition(".")[2] in KEEPS_TERMS and len(args) == 1 and not run.regions:
         inner = containers.contents(run, args[0])
         if inner is not None and isinstance(inner.known, tuple):
-            return containers.summed(run, [*inner.known, *([inner.rest] if inner.rest is not None else [])])
+            total = containers.summed(run, [*inner.known, *([inner.rest] if inner.rest is not None else [])])
+            return total.replace(region=None) if total.region is not None else total
         result.terms = args[0].terms
     return result
+
+
+def _kept(trait: Trait | None) -> Trait | None:
+    """What a tensor of another shape or place keeps of what was done to it; it is no name's own any more."""
+    return None if trait is not None and trait.kind == REBOUND else trait
 
 
 def _results(run: Run, row: Row, result: Value, node: ast.AST, has_dim: bool) -> Value:
@@ -310,7 +321,12 @@ def _python(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast
 def _constant(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     if _requires_grad(kwargs):
         return _new_leaf(run, node)
-    return Value(TENSOR) if name.startswith("torch.") else Value(UNKNOWN)
+    return _fresh(run) if name.startswith("torch.") else Value(UNKNOWN)
+
+
+def _fresh(run: Run) -> Value:
+    """A new tensor without a graph, which may be an inference tensor."""
+    return Value(TENSOR, region=run.regions[-1]) if run.regions else CONSTANT_TENSOR
 
 
 def _requires_grad(kwargs: Kwargs) -> bool:
@@ -327,7 +343,7 @@ def _new_leaf(run: Run, node: ast.AST, note: str = "%leaf") -> Value:
 def _leaf(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
     """A new tensor; one that copies its data leaves their gradient behind."""
     if not row.get("copies"):
-        return _new_leaf(run, node) if _requires_grad(kwargs) else CONSTANT_TENSOR
+        return _new_leaf(run, node) if _requires_grad(kwargs) else _fresh(run)
     data = run.flow(_inputs(run, row, args[:1], {k: v for k, v in kwargs.items() if k == "data"}))
     given = args[0] if args else kwargs.get("data", UNKNOWN_VALUE)
     if row.get("copies") == "lists" and given.kind in (TENSOR, UNKNOWN) and not _requires_grad(kwargs):
@@ -348,10 +364,10 @@ def _revived(run: Run, severed: Value, node: ast.AST) -> Value:
 
 
 def revive_in_place(run: Run, holder: Value, node: ast.AST) -> None:
-    """``loss.requires_grad = True`` on a severed value."""
+    """``loss.requires_grad = True`` on a severed value, or on one that never had a graph."""
     target = node.targets[0] if isinstance(node, ast.Assign) else None
     if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name):
-        run.frame.env[target.value.id] = _revived(run, holder, node)
+        run.frame.env[target.value.id] = _revived(run, holder, node) if holder.dead else _new_leaf(run, node, "%input")
 
 
 def _parameter(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -441,6 +457,7 @@ def make_optimizer(
     for value in values[:1]:
         for inner in containers.everything(run, value):
             run.watch.membership.consumed(inner, node)
+        run.watch.autograd.optimized(containers.everything(run, value), node)
     entries = list(_parameters_in(run, values))
     if row is not None and row.get("from") in ("module", "either") and not entries:
         for value in values:
@@ -500,6 +517,14 @@ def _module(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast
         rate = argument(args, kwargs, 0, "p")
         if rate is not None and rate.is_const and rate.const == 0:
             obj.attrs["%inert"] = True
+        elif rate is not None and not rate.is_const:
+            obj.attrs["%open_rate"] = True
+    if row.get("dropout") and row.get("parameters"):
+        # layers that drop on the way: at a rate of their own, unless they are told another or only hold other layers
+        holds = any(isinstance(item, Obj) and modules.is_module(run, item) for value in args[:1] for item in value.refs)
+        told = kwargs.get("dropout")
+        if (told is None and row.get("dropout") is True and not holds) or (told is not None and told.is_const and told.const):
+            obj.attrs["%rate"] = True
     container = row.get("container")
     if container:
         _fill(run, obj, str(container), args, kwargs, node)
@@ -646,7 +671,10 @@ def _call_argument(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, no
     if target is None:
         return run.flow(_inputs(run, row, args, kwargs))
     rest = [v for i, v in enumerate(args) if i != position]
-    return calls.call_value(run, target, rest, {}, node)
+    result = calls.call_value(run, target, rest, {}, node)
+    if row.get("reentrant"):
+        run.watch.autograd.checkpointed(row, target, rest, kwargs, result, node)
+    return result
 
 
 def _distribution(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -822,6 +850,8 @@ def _register(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: as
         if row.get("what") == "buffer":
             value = value if value.is_const else Value(TENSOR)
         modules.store_attribute(run, ref(obj), name.const, value, node)
+        if row.get("what") == "buffer":
+            run.watch.restless.registered(obj, name.const)
         items = obj.attrs.get("%items")
         if isinstance(items, Items):
             known = items.known if isinstance(items.known, dict) else dict(enumerate(items.known))
@@ -987,6 +1017,8 @@ RESHAPES = frozenset(
     "view reshape squeeze unsqueeze flatten unflatten float double half bfloat16 to type cuda cpu contiguous permute transpose"
     " t expand narrow select index_select masked_select clone".split()
 )
+# Operations that make a loss of a difference.
+MAGNITUDES = frozenset(("pow", "square", "abs", "norm"))
 MODULE_WORDS = frozenset(
     "parameters named_parameters train eval requires_grad_ modules named_modules children named_children apply".split()
 )
@@ -1191,6 +1223,8 @@ def tensor_method(run: Run, receiver: Value, name: str, args: Args, kwargs: Kwar
         receiver = Value(TENSOR, owners, refs=receiver.refs)
     if receiver.is_const and isinstance(receiver.const, str):
         return _string_method(receiver.const, name, args)
+    if name in MAGNITUDES and receiver.live:
+        run.watch.crossings.squared(receiver)
     if row is None:
         result = run.flow(
             [receiver, *_inputs(run, None, args, kwargs), *(m for v in args for m in modules.module_sources(run, v))],
@@ -1199,7 +1233,9 @@ def tensor_method(run: Run, receiver: Value, name: str, args: Args, kwargs: Kwar
         if name in KEEPS_TERMS and not args and not run.regions:
             result.terms = receiver.terms
         if name in RESHAPES:
-            result.trait = receiver.trait
+            result.trait = _kept(receiver.trait)
+        if name in VIEWS and not run.regions:
+            result.region = receiver.region
         if name.endswith("_") and not name.startswith("_"):
             _rebind(run, node, result)
         return result.replace(opaque=result.opaque or (receiver.kind == UNKNOWN and not receiver.depends))
@@ -1218,9 +1254,13 @@ def _tensor_effect(
         run.watch.backward(receiver, node)
         return NONE
     if effect == "cut":
+        if row.get("kind") == "detach" and not row.get("inplace"):
+            run.watch.autograd.detached(receiver, node)
         result = run.flow((receiver,), receiver.kind if receiver.kind != UNKNOWN else TENSOR)
         result = run.sever(result, _correction(run.cut(row.get("kind", "detach"), "call", api, node), node))
         result.terms = ()
+        if name in VIEWS and not run.regions:
+            result.region = receiver.region
         if row.get("inplace"):
             _rebind(run, node, result)
         return result
@@ -1272,7 +1312,9 @@ def _tensor_effect(
     if row.get("squash"):
         result.trait = Trait(str(row.get("squash")), run.site(node))
     elif name in RESHAPES:
-        result.trait = receiver.trait
+        result.trait = _kept(receiver.trait)
+    if name in VIEWS and not run.regions:
+        result.region = receiver.region
     if effect == "move":
         result = result.replace(opaque=receiver.opaque, kind=receiver.kind if receiver.kind != CONST else TENSOR)
     if name in RESHAPES and any(isinstance(r, Obj) and r.kind == "leaf" for r in receiver.refs):

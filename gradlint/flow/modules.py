@@ -297,7 +297,7 @@ def store_attribute(
         elif isinstance(item, FileRef):
             run.program.file_frame(run, item.file).env[name] = value
     if not holder.refs and holder.kind in (TENSOR, UNKNOWN):
-        if name == "requires_grad" and _flag(value) is True and holder.dead:
+        if name == "requires_grad" and _flag(value) is True and not holder.live:
             library.revive_in_place(run, holder, node)
 
 
@@ -328,6 +328,7 @@ def _store_on_object(run: Run, obj: Obj, name: str, value: Value, node: ast.AST,
     if may_be_module(run, obj) and not augmented:
         run.watch.part_stored(obj, name, value, node)
     run.watch.leaks.stored(obj, name, value, node)
+    run.watch.restless.stored(obj, name, value, node, augmented=augmented)
     run.heap.write(obj, name, value if sole or name not in obj.attrs else join(obj.attrs[name], value))
 
 
@@ -493,7 +494,7 @@ def call_module(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value],
         if not (replaced.is_const and replaced.const is None) and (replaced.depends or replaced.refs):
             result = replaced
     run.watch.computed(obj, node)
-    return result
+    return run.watch.crossings.called(obj, args, kwargs, result, node)
 
 
 def feed(args: list[Value]) -> None:
@@ -534,9 +535,15 @@ def _forward(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value], no
             return _sequential(run, obj, args, node)
         run.watch.forward(obj, node)
         inputs = _spread(run, args, kwargs)
+        if run.watch.restless.has_rate(obj) if obj.row.get("parameters") else obj.row.get("dropout") is True:
+            run.watch.restless.drops(obj, inputs)
         if obj.row.get("parameters"):
             inputs.append(Value(TENSOR, frozenset((obj,))))
         result = run.flow(inputs)
+        if obj.row.get("keeps") or (obj.row.get("parameters") and frozen(obj) is False):
+            run.watch.autograd.recorded(inputs, result, node)
+        if obj.row.get("targets"):
+            run.watch.crossings.loss(obj.row, args, kwargs, node)
         if obj.row.get("logits"):
             run.watch.scored(str(obj.row.get("logits")), args[0] if args else kwargs.get("input"), node)
         if obj.row.get("squash"):

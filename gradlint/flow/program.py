@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from gradlint.core import Span
-from gradlint.flow import calls, contracts, expressions, frameworks, leaks, local, modules, statements, structure
+from gradlint.flow import calls, contracts, expressions, frameworks, idle, leaks, local, modules, statements, structure
 from gradlint.flow.classes import ClassInfo, FunctionInfo, FunctionNode
 from gradlint.flow.facts import ContractBroken, Fact, ModuleMadeInForward, ReplacedAfterOptimizer
 from gradlint.flow.frame import Frame
@@ -459,6 +459,7 @@ class Program:
             for fact in (
                 *self._recalled(("classes", file), partial(structure.inspect, self, [file]), file),
                 *self._recalled(("local", file), partial(local.inspect, self, file), file),
+                *self._recalled(("idle", file), partial(idle.inspect, self, file), file),
             )
         ]
         anew = {(fact.span.file, fact.span.line) for fact in classes if isinstance(fact, ModuleMadeInForward)}

@@ -87,6 +87,8 @@ class Run:
         if self.handling:
             obj.attrs["%handling"] = True
         self.watch.allocated(obj)
+        if self.regions and self.regions[-1].kind == "inference-mode":
+            obj.attrs["%inference"] = self.regions[-1]
         return obj
 
     def container(self, kind: str, items: Items, node: ast.AST) -> Value:

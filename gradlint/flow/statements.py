@@ -104,6 +104,8 @@ def _as_load(target: ast.expr) -> ast.expr:
 def assign(run: Run, target: ast.expr, value: Value, node: ast.AST, *, augmented: bool = False) -> None:
     """Bind ``value`` to an assignment target."""
     kind = type(target)
+    if (value.live or value.dead) and kind in (ast.Name, ast.Attribute):
+        value = run.watch.autograd.bound(target, value, node)
     if kind is ast.Name:
         value = run.leave(value, node, f"assigned to `{target.id}`")  # type: ignore[attr-defined]
         for item in value.refs:

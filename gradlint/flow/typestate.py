@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from gradlint.core import Confidence, Step
@@ -89,6 +89,11 @@ def judge(run: Run) -> list[Fact]:
             if scheduler is not None and isinstance(scheduler.attrs.get("%scheduler"), Obj):
                 found += _ask(run, Scheduled(scheduler, scheduler.attrs["%scheduler"]))
     return found
+
+
+def of_parties(run: Run, question: Callable[[Party], Question]) -> list[Fact]:
+    """What a question finds, asked of each optimizer that steps."""
+    return [fact for party in _parties(run, list(_events(run.watch.trace.root))) for fact in _ask(run, question(party))]
 
 
 def _ask(run: Run, question: Question) -> list[Fact]:

@@ -52,16 +52,19 @@ def judge(run: Run) -> Judgement:
     """Judge every loss of a run."""
     judgement = Judgement()
     judgement.truncated = run.truncated
-    judgement.facts.extend(run.watch.facts)
     for fact, parts in run.watch.ordered:
         # what is unfrozen again later was set aside on purpose
         if not (isinstance(fact, facts.FrozenAfterOptimizer) and any(part in run.watch.unfrozen for part in parts)):
             judgement.facts.append(fact)
     for root in run.watch.roots:
         _judge_root(run, root, judgement)
+    run.watch.autograd.judge()
+    judgement.facts.extend(run.watch.facts)
     _judge_modes(run, judgement)
     run.watch.membership.judge(judgement)
     run.watch.leaks.judge(judgement)
+    run.watch.restless.judge(judgement)
+    run.watch.crossings.judge(judgement)
     judgement.facts.extend(typestate.judge(run))
     judgement.promises = contracts.observe(run)
     judgement.facts = [_by_statement(fact) for fact in judgement.facts]
@@ -246,6 +249,7 @@ def _noted(source: Obj, key: str) -> bool:
 
 
 def _is_copy(source: Obj, copies: set[Obj]) -> bool:
+    """Whether something is a copy, or a part of one: averaged and target networks are."""
     here: Obj | None = source
     for _ in range(30):
         if here is None:
@@ -300,6 +304,8 @@ def _report_severed(run: Run, root: Root, terms: list[Value], wanted: dict[Obj, 
     for cut, trail, sources in by_cut.values():
         if cut.kind == "cpu":
             judgement.facts.append(_round_trip(root, cut))
+        elif cut.is_region and run.watch.autograd.rebinds(cut, sources, root):
+            continue
         else:
             judgement.facts.append(_severed(run, root, cut, trail, names_of(run, sources), scope, confidence))
 

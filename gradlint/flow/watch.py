@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gradlint.core import Confidence, Step
 from gradlint.flow import facts
+from gradlint.flow.autograd import Autograd
+from gradlint.flow.crossings import Crossings
 from gradlint.flow.heap import DataOf, FileRef, FunctionRef, LibRef, Obj, Parameter, ParamSet
 from gradlint.flow.lattice import NOTHING, TENSOR, UNKNOWN, Cut, Site, Trait, Value
 from gradlint.flow.leaks import Leaks
 from gradlint.flow.membership import Membership
+from gradlint.flow.restless import Restless
 from gradlint.flow.trace import (
     BACKWARD,
     BUILT,
@@ -122,6 +125,9 @@ class Watch:
         self.trace = Trace()
         self.membership = Membership(run)
         self.leaks = Leaks(run)
+        self.autograd = Autograd(run)
+        self.crossings = Crossings(run)
+        self.restless = Restless(run)
         self.bare: ast.expr | None = None
         self.loss = Value()
         self.several = False
@@ -217,6 +223,8 @@ class Watch:
         if not any(isinstance(item, LibRef | FileRef) for item in holder.refs):
             owners = _owners(holder)
             self.trace.event(TOUCH, self.run.site(node), None, owners, closed=bool(owners))
+            if isinstance(node, ast.Attribute):
+                self.autograd.gradient_read(holder, node)
 
     def written_in_place(self, target: ast.expr, node: ast.AST) -> None:
         """``….zero_()``: of a gradient, that clears it."""
@@ -458,7 +466,7 @@ class Watch:
                 closed=not value.opaque,
                 by=trait.subject if trait is not None else None,
                 open_scale=trait is not None and trait.kind == "open",
-                note="retain" if _retains(node) else "",
+                note="retain" if retains(node) else "",
             )
         for leaf, note, at in self.drifting:
             if self.compatible(at, path):
@@ -478,7 +486,9 @@ class Watch:
             modes = {source: source.attrs.get("%mode") for source in states}
             self.roots.append(Root(value, site, path, states, modes, returned, []))
             self.membership.backward(self.roots[-1])
-            self.leaks.backward(self.roots[-1], retains=_retains(node))
+            self.leaks.backward(self.roots[-1], retains=retains(node))
+            self.autograd.backward(self.roots[-1])
+            self.restless.backward(self.roots[-1])
 
     def backward_unseen(self, obj: Obj, node: ast.AST) -> None:
         """``obj.backward()``, and nobody knows what the loss was computed from."""
@@ -838,6 +848,11 @@ class Watch:
             self._random = set()
         self._nested += 1
 
+    @property
+    def inside_forward(self) -> bool:
+        """Whether a module is being called."""
+        return self._nested > 0
+
     def computed(self, obj: Obj, node: ast.AST) -> None:
         """The call of a module is over."""
         self._nested -= 1
@@ -846,6 +861,7 @@ class Watch:
         regions = self.run.regions
         if regions:
             self.switched[id(node)] = regions[-1]
+            self.restless.evaluated(obj, self._random, node)
         self.trace.event(FORWARD, self.run.site(node), obj, frozenset(self._random), note="off" if regions else "on")
 
     def _frozen_around(self, obj: Obj) -> bool:
@@ -874,7 +890,7 @@ class Watch:
         self.facts.append(kind(span_of(self.run.site(node)), confidence, (), **fields))
 
 
-def _retains(node: ast.AST) -> bool:
+def retains(node: ast.AST) -> bool:
     """Whether a call of ``backward`` says that it keeps the graph."""
     return isinstance(node, ast.Call) and any(
         keyword.arg == "retain_graph" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True

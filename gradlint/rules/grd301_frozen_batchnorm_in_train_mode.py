@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import libcst as cst
 
 from gradlint.core import Claim, Fix, Group, RuleSpec, Safety, Severity
 from gradlint.flow.facts import FrozenNormTraining
-from gradlint.syntax import edits
+from gradlint.syntax.evaluation import evaluated
 from gradlint.syntax.rule import Rule
 from gradlint.syntax.wording import code, expression, names
 
@@ -61,51 +59,5 @@ class FrozenBatchnormInTrainMode(Rule[FrozenNormTraining]):
         )
 
     def _tell_at(self, fact: FrozenNormTraining, node: cst.Call | cst.Assign, owner: cst.BaseExpression | None) -> None:
-        changes, module = self._evaluated(fact, node, owner) if owner is not None else ((), "")
+        changes, module = evaluated(self.candidate, fact.module, node, owner)
         self.tell(fact, self.fix(f"Put {code(module or fact.module)} into eval mode", changes), module)
-
-    def _evaluated(
-        self, fact: FrozenNormTraining, node: cst.Call | cst.Assign, owner: cst.BaseExpression
-    ) -> tuple[edits.Edits, str]:
-        """The edits that put what is frozen into eval mode, and how the code spells it, where the syntax shows it."""
-        statement = edits.statement(self.candidate, node)
-        loop = self._loop(statement)
-        whole = isinstance(node, cst.Call) and isinstance(node.func, cst.Attribute) and node.func.attr.value == "requires_grad_"
-        if loop is not None and isinstance(owner, cst.Name) and owner.value in _words(loop.target):
-            match loop.iter:
-                case cst.Call(func=cst.Attribute(value=module), args=[]) if _names(module, fact.module, whole=True):
-                    spelled = self.candidate.code(module)
-                    return edits.insert_after(self.candidate, loop, f"{spelled}.eval()"), spelled
-        elif isinstance(statement, cst.Expr) and statement.value is node and _names(owner, fact.module, whole=whole):
-            spelled = self.candidate.code(owner)
-            return edits.insert_after(self.candidate, statement, f"{spelled}.eval()"), spelled
-        elif isinstance(statement, cst.Assign) and statement.value is node and isinstance(owner, cst.Call) and whole:
-            return edits.append(self.candidate, node, ".eval()"), ""
-        return (), ""
-
-    def _loop(self, statement: cst.CSTNode | None) -> cst.For | None:
-        """The loop whose body is this statement alone."""
-        around = list(self.candidate.ancestors(statement)) if statement is not None else []
-        for block, loop in pairwise(around):
-            if isinstance(loop, cst.For):
-                return loop if len(loop.body.body) == 1 and loop.orelse is None else None
-            if isinstance(block, cst.BaseCompoundStatement):
-                return None
-        return None
-
-
-def _names(node: cst.BaseExpression, module: str, *, whole: bool) -> bool:
-    """Whether an expression spells the module, by the last part of its name; with ``whole`` also one that the module is in."""
-    *owners, name = module.split(".")
-    last = node.attr.value if isinstance(node, cst.Attribute) else getattr(node, "value", "")
-    dotted = isinstance(node, cst.Name) or (
-        isinstance(node, cst.Attribute) and isinstance(node.value, cst.Name | cst.Attribute)
-    )
-    return dotted and (last == name or (whole and last in owners))
-
-
-def _words(target: cst.BaseExpression) -> set[str]:
-    """The variables of a loop's target."""
-    elements = target.elements if isinstance(target, cst.Tuple | cst.List) else ()
-    named = [target, *(element.value for element in elements)]
-    return {node.value for node in named if isinstance(node, cst.Name)}

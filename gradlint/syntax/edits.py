@@ -76,11 +76,22 @@ def append(candidate: Candidate, node: cst.BaseExpression, text: str) -> Edits:
     return (Edit(Span(span.file, span.end_line, span.end_column, span.end_line, span.end_column), text),)
 
 
+def append_at(span: Span, text: str) -> Edits:
+    """Write ``text`` right behind a place."""
+    return (Edit(Span(span.file, span.end_line, span.end_column, span.end_line, span.end_column), text),)
+
+
 def keep_first_argument(candidate: Candidate, call: cst.Call) -> Edits:
     """Drop all arguments of a call but the first."""
     if len(call.args) < 2:
         return ()
     first, last = candidate.outer_span(call.args[0].value), candidate.outer_span(call.args[-1].value)
+    return _clean(candidate, (Edit(Span(first.file, first.end_line, first.end_column, last.end_line, last.end_column), ""),))
+
+
+def drop_argument(candidate: Candidate, before: cst.Arg, argument: cst.Arg) -> Edits:
+    """Drop an argument of a call, given the one before it."""
+    first, last = candidate.outer_span(before.value), candidate.outer_span(argument.value)
     return _clean(candidate, (Edit(Span(first.file, first.end_line, first.end_column, last.end_line, last.end_column), ""),))
 
 
