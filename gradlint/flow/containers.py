@@ -25,6 +25,7 @@ from gradlint.flow.lattice import (
     ref,
     same_flow,
 )
+from gradlint.flow.mutations import views
 
 if TYPE_CHECKING:
     from gradlint.flow.run import Run
@@ -219,6 +220,8 @@ def item(run: Run, holder: Value, index: Value, node: ast.AST) -> Value:
         values = (plain, index) if holder.kind == TENSOR or holder.depends else (plain,)
         taken = run.flow(values, holder.kind if holder.kind in (TENSOR, "array") else UNKNOWN)
         taken.trait = holder.trait
+        if holder.saved is not None and taken.live:
+            taken.saved = views(holder, node)
         found = taken if found is None else join(found, taken)
     assert found is not None
     if index.dead and not found.depends and not loose:
@@ -257,6 +260,8 @@ def store(run: Run, holder: Value, index: Value, value: Value, target: ast.Subsc
     """``holder[index] = value``."""
     from gradlint.flow import modules
 
+    if holder.live and holder.refs:
+        run.watch.mutations.stored(holder, target, holder, node)
     for place in holder.refs:
         if not isinstance(place, Obj):
             continue
@@ -278,7 +283,7 @@ def store(run: Run, holder: Value, index: Value, value: Value, target: ast.Subsc
     if not holder.refs and isinstance(target.value, ast.Name) and holder.kind != CONST:
         # writing into a tensor: its later uses depend on what was written
         merged = run.flow((holder, value), TENSOR if value.kind == TENSOR or holder.kind == TENSOR else holder.kind)
-        run.frame.env[target.value.id] = merged
+        run.frame.env[target.value.id] = run.watch.mutations.stored(holder, target, merged, node)
     elif not holder.refs and isinstance(target.value, ast.Attribute) and value.depends:
         merged = run.flow((holder, value), TENSOR if value.kind == TENSOR or holder.kind == TENSOR else holder.kind)
         from gradlint.flow.expressions import evaluate

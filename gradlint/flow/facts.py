@@ -469,6 +469,110 @@ class StateCarried(Fact):
     backward: Span
 
 
+@dataclass(frozen=True, slots=True)
+class LeafChanged(Fact):
+    """A leaf that requires gradient is changed in place where autograd records. ``span``: the assignment statement or the call.
+
+    ``leaf``: what is changed, in the words of the source.  ``api``: how (``-=``, ``.mul_()``, ``[…] =``).
+    """
+
+    leaf: str
+    api: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedChanged(Fact):
+    """A result that its operation keeps for the backward is changed in place. ``span``: the assignment statement or the call.
+
+    ``api``: how it is changed.  ``made``: the operation that keeps it, and ``by`` what it is called.
+    """
+
+    api: str
+    made: Span
+    by: str
+    backward: Span
+
+
+@dataclass(frozen=True, slots=True)
+class GradientCount(Fact):
+    """The ``backward`` of a custom function returns fewer gradients than its ``forward`` takes arguments.
+
+    ``span``: the return statement.  ``function``: its class.  ``returned``, ``wanted``: how many.
+    """
+
+    function: str
+    returned: int
+    wanted: int
+    forward: Span
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionMisused(Fact):
+    """A custom autograd function is used in a way that autograd does not see.
+
+    ``form``: ``direct`` (``Scale.forward(…)`` is called; ``span``: the call), ``instance`` (one is made and called; ``span``:
+    the call that makes it), ``method`` (``forward`` is not static; ``span``: its name), ``result`` (``forward`` keeps its own
+    output on the context) or ``between`` (something it computed, in a program that differentiates twice; ``span`` of both:
+    the assignment).  ``function``: the class.  ``name``: what is kept, ``ctx.gate``.
+    """
+
+    form: str
+    function: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class HookClosure(Fact):
+    """A hook made in a loop looks up variables of the loop when it runs. ``span``: the lambda, or the name of the function.
+
+    ``names``: those variables.  ``api``: what registers it.
+    """
+
+    names: tuple[str, ...]
+    api: str
+
+
+@dataclass(frozen=True, slots=True)
+class HookCutsGraph(Fact):
+    """What a forward hook returns in place of a module's output is cut off from it.
+
+    ``span``: the return statement, or the body of the lambda.  ``api``: what cuts, ``cut``: where.  ``starved``, ``scope``,
+    ``loss``: as in ``Severed``.
+    """
+
+    api: str
+    cut: Span
+    starved: tuple[str, ...]
+    scope: str
+    loss: Span
+
+
+@dataclass(frozen=True, slots=True)
+class DerivativeWithoutGraph(Fact):
+    """A derivative that a loss is computed from has no graph of its own. ``span``: the call that computes it.
+
+    ``api``: what it is called.  ``starved``, ``scope``, ``loss``: as in ``Severed``.
+    """
+
+    api: str
+    starved: tuple[str, ...]
+    scope: str
+    loss: Span
+
+
+@dataclass(frozen=True, slots=True)
+class HookMaskType(Fact):
+    """A gradient hook multiplies by a tensor of another type than the gradient has. ``span``: that tensor, in the hook.
+
+    ``mask``: what it is called.  ``gradient``: the name of the gradient in the hook.  ``kept``: the type of the tensor.
+    """
+
+    mask: str
+    gradient: str
+    kept: str
+    tensor: Span
+
+
 FACTS: tuple[type[Fact], ...] = (
     Severed,
     DeviceRoundTrip,
@@ -508,4 +612,12 @@ FACTS: tuple[type[Fact], ...] = (
     UnusedUnderWrap,
     GraphKept,
     StateCarried,
+    LeafChanged,
+    SavedChanged,
+    GradientCount,
+    FunctionMisused,
+    HookClosure,
+    HookCutsGraph,
+    DerivativeWithoutGraph,
+    HookMaskType,
 )

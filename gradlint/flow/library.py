@@ -38,6 +38,7 @@ from gradlint.flow.lattice import (
     ref,
 )
 from gradlint.flow.leaks import GUESSED, Spent
+from gradlint.flow.mutations import VIEWS, Damaged
 from gradlint.flow.reading import words
 from gradlint.flow.run import shown
 from gradlint.flow.watch import OptimizerState
@@ -212,7 +213,7 @@ def _loose(run: Run, values: Iterable[Value]) -> Value:
 
 def guessed(flow: Value) -> frozenset[object]:
     """The tags of what unknown code made: it may have taken a value out of its graph."""
-    return frozenset(tag for tag in flow.tags if not isinstance(tag, Spent)) | {GUESSED}
+    return frozenset(tag for tag in flow.tags if not isinstance(tag, Spent | Damaged)) | {GUESSED}
 
 
 def _parameters_in(run: Run, values: Iterable[Value]) -> tuple[Parameter, ...]:
@@ -245,6 +246,7 @@ def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
         result.trait = Trait(str(row.get("squash")), run.site(node))
     elif name.rpartition(".")[2] in RESHAPES and args:
         result.trait = args[0].trait
+    result = _kept(run, row, result, args[0] if args else kwargs.get("input"), kwargs, node)
     if row.get("device") == "cpu" or (row.get("device") == "argument" and _to_cpu(args, kwargs) and _spelled_out(node)):
         result = _mark_cpu(run, result, node)
     results = row.get("results")
@@ -255,6 +257,16 @@ def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
         if inner is not None and isinstance(inner.known, tuple):
             return containers.summed(run, [*inner.known, *([inner.rest] if inner.rest is not None else [])])
         result.terms = args[0].terms
+    return result
+
+
+def _kept(run: Run, row: Row, result: Value, value: Value | None, kwargs: Kwargs, node: ast.AST) -> Value:
+    """The result of an operation that may work in place, and may need its result for the backward."""
+    flag = kwargs.get("inplace")
+    if flag is not None and flag.is_const and flag.const:
+        result = run.watch.mutations.called(value, result, node)
+    if row.get("saves") and result.live:
+        result.saved = run.site(node)
     return result
 
 
@@ -405,10 +417,16 @@ def _gradients(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: 
     for value in args[:1]:
         for inner in containers.everything(run, value):
             run.watch.leaks.use(inner)
-    flag = kwargs.get("create_graph")
+    names = row.get("positional", ())
+    flag = argument(args, kwargs, names.index("create_graph") if "create_graph" in names else len(args), "create_graph")
     if flag is not None and not (flag.is_const and not flag.const):
         return run.flow(_inputs(run, None, args[:2], kwargs))
-    return CONSTANT_TENSOR
+    if row.get("outputs") is None:
+        return CONSTANT_TENSOR
+    behind = run.flow(_inputs(run, None, args[:1], {k: v for k, v in kwargs.items() if k == "outputs"}))
+    if not behind.live or run.regions:
+        return CONSTANT_TENSOR
+    return run.sever(Value(TENSOR, behind.live), run.cut("derivative", "call", _name_of(node), node))
 
 
 def _optimizer(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -487,6 +505,9 @@ def _module(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast
         rate = argument(args, kwargs, 0, "p")
         if rate is not None and rate.is_const and rate.const == 0:
             obj.attrs["%inert"] = True
+    inplace = kwargs.get("inplace")
+    if inplace is not None and inplace.is_const and inplace.const:
+        obj.attrs["%inplace"] = True
     container = row.get("container")
     if container:
         _fill(run, obj, str(container), args, kwargs, node)
@@ -1175,6 +1196,8 @@ def tensor_method(run: Run, receiver: Value, name: str, args: Args, kwargs: Kwar
             result.terms = receiver.terms
         if name in RESHAPES:
             result.trait = receiver.trait
+        if name in VIEWS and result.live:
+            result.saved = receiver.saved
         if name.endswith("_") and not name.startswith("_"):
             _rebind(run, node, result)
         return result.replace(opaque=result.opaque or (receiver.kind == UNKNOWN and not receiver.depends))
@@ -1222,6 +1245,7 @@ def _tensor_effect(
             # a write that autograd does not see leaves the receiver what it was
             return receiver
         result = result.replace(refs=tuple(r for r in receiver.refs if isinstance(r, Obj) and r.kind == "leaf"))
+        result = run.watch.mutations.method(receiver, result, name, node)
         _rebind(run, node, result)
         return result
     if effect == "nondifferentiable":
@@ -1248,6 +1272,7 @@ def _tensor_effect(
         result.trait = Trait(str(row.get("squash")), run.site(node))
     elif name in RESHAPES:
         result.trait = receiver.trait
+    result = _kept(run, row, result, receiver, kwargs, node)
     if effect == "move":
         result = result.replace(opaque=receiver.opaque, kind=receiver.kind if receiver.kind != CONST else TENSOR)
     return result

@@ -304,17 +304,23 @@ def _report_severed(run: Run, root: Root, terms: list[Value], wanted: dict[Obj, 
 
 def _severed(
     run: Run, root: Root, cut: Cut, trail: Trail | None, names: tuple[str, ...], scope: str, confidence: Confidence
-) -> facts.Severed:
+) -> facts.Fact:
+    path, where, loss = story(root, trail, cut, names), span_of(cut.site), span_of(root.site)
+    if cut.kind == "derivative":
+        return facts.DerivativeWithoutGraph(where, confidence, path, api=cut.api, starved=names, scope=scope, loss=loss)
+    if cut.hook is not None and cut.hook.returned is not None:
+        given = span_of(cut.hook.returned)
+        return facts.HookCutsGraph(given, confidence, path, api=cut.api, cut=where, starved=names, scope=scope, loss=loss)
     return facts.Severed(
-        span_of(cut.site),
+        where,
         confidence,
-        story(root, trail, cut, names),
+        path,
         cut=cut.kind,
         construct=cut.construct,
         api=cut.api,
         starved=names,
         scope=scope,
-        loss=span_of(root.site),
+        loss=loss,
         differentiable=cut.differentiable,
     )
 

@@ -17,6 +17,7 @@ from gradlint.flow.heap import DataOf, FileRef, FunctionRef, LibRef, Obj, Parame
 from gradlint.flow.lattice import NOTHING, TENSOR, UNKNOWN, Cut, Site, Trait, Value
 from gradlint.flow.leaks import Leaks
 from gradlint.flow.membership import Membership
+from gradlint.flow.mutations import Mutations
 from gradlint.flow.trace import (
     BACKWARD,
     BUILT,
@@ -123,6 +124,7 @@ class Watch:
         self.trace = Trace()
         self.membership = Membership(run)
         self.leaks = Leaks(run)
+        self.mutations = Mutations(run)
         self.bare: ast.expr | None = None
         self.loss = Value()
         self.several = False
@@ -477,6 +479,7 @@ class Watch:
             self.roots.append(Root(value, site, path, states, modes, returned, []))
             self.membership.backward(self.roots[-1])
             self.leaks.backward(self.roots[-1], retains=_retains(node))
+            self.mutations.backward(self.roots[-1])
 
     def backward_unseen(self, obj: Obj, node: ast.AST) -> None:
         """``obj.backward()``, and nobody knows what the loss was computed from."""

@@ -76,6 +76,20 @@ def append(candidate: Candidate, node: cst.BaseExpression, text: str) -> Edits:
     return (Edit(Span(span.file, span.end_line, span.end_column, span.end_line, span.end_column), text),)
 
 
+def prepend(candidate: Candidate, node: cst.BaseExpression, text: str) -> Edits:
+    """Write ``text`` right before an expression."""
+    span = candidate.outer_span(node)
+    return (Edit(Span(span.file, span.line, span.column, span.line, span.column), text),)
+
+
+def drop_argument(candidate: Candidate, call: cst.Call, index: int) -> Edits:
+    """Take out an argument of a call that another one follows."""
+    if index + 1 >= len(call.args):
+        return ()
+    here, following = candidate.span(call.args[index]), candidate.span(call.args[index + 1])
+    return _clean(candidate, (Edit(Span(here.file, here.line, here.column, following.line, following.column), ""),))
+
+
 def keep_first_argument(candidate: Candidate, call: cst.Call) -> Edits:
     """Drop all arguments of a call but the first."""
     if len(call.args) < 2:
@@ -142,6 +156,18 @@ def remove_statement(candidate: Candidate, node: cst.BaseSmallStatement) -> Edit
         return (Edit(candidate.span(node), "pass"),)
     span = candidate.span(line)
     return (_without_lines(candidate, span.line, span.end_line),)
+
+
+def put_under(candidate: Candidate, node: cst.BaseSmallStatement, header: str) -> Edits:
+    """Put a statement that has its line to itself under a compound statement's ``header``."""
+    line = next(candidate.ancestors(node), None)
+    if not isinstance(line, cst.SimpleStatementLine) or _shares_line(candidate, node):
+        return ()
+    span = candidate.span(line)
+    if span.line != span.end_line:
+        return ()
+    start = Span(span.file, span.line, span.column, span.line, span.column)
+    return (Edit(start, f"{header}{candidate.text.newline}{_indent(candidate, span.line)}    "),)
 
 
 def remove_decorator(candidate: Candidate, node: cst.Decorator) -> Edits:
