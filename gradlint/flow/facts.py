@@ -537,7 +537,8 @@ class HookCutsGraph(Fact):
     """What a forward hook returns in place of a module's output is cut off from it.
 
     ``span``: the return statement, or the body of the lambda.  ``api``: what cuts, ``cut``: where.  ``starved``, ``scope``,
-    ``loss``: as in ``Severed``.
+    ``loss``: as in ``Severed``; ``scope`` may be ``kept``: the hook keeps it for a layer that also gets what it was cut off
+    from (``span``: the call that has the hook registered from another file, or what cuts).
     """
 
     api: str

@@ -195,7 +195,8 @@ class _Functions(Reader):
         """One call: of ``forward`` by hand, or of an instance."""
         func = node.func
         if isinstance(func, ast.Attribute) and func.attr == "forward":
-            info = self.project_class(func.value) if isinstance(func.value, ast.Name | ast.Attribute) else None
+            holder = func.value.func if isinstance(func.value, ast.Call) else func.value
+            info = self.project_class(holder) if isinstance(holder, ast.Name | ast.Attribute) else None
             if info is not None and self.is_function(info) and self._by_hand(node, info):
                 self.fact(
                     facts.FunctionMisused, node, Confidence.HIGH, form="direct", function=info.name, name=ast.unparse(func)

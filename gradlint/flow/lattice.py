@@ -29,10 +29,10 @@ class Cut:
 
     ``guarded``: the program chose to cut here through a flag that says so.  ``correction``: the cut difference of a
     straight-through expression ``x + (y - x).detach()``, which changes a value and means to leave its gradient alone.
-    ``hook``: the forward hook that was running.
+    ``hook``: the forward hook that was running.  ``higher``: a derivative of a derivative.
     """
 
-    __slots__ = ("api", "construct", "correction", "differentiable", "function", "guarded", "hook", "kind", "site")
+    __slots__ = ("api", "construct", "correction", "differentiable", "function", "guarded", "higher", "hook", "kind", "site")
 
     def __init__(self, kind: str, construct: str, api: str, site: Site, *, differentiable: str = "") -> None:
         self.kind = kind
@@ -44,6 +44,7 @@ class Cut:
         self.correction = False
         self.function: ast.AST | None = None
         self.hook: Hook | None = None
+        self.higher = False
 
     @property
     def is_region(self) -> bool:

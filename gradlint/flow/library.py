@@ -18,6 +18,7 @@ from gradlint.flow.heap import (
     Parameter,
     ParamSet,
 )
+from gradlint.flow.hooks import asked_by
 from gradlint.flow.lattice import (
     ARRAY,
     CONST,
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
     from gradlint.flow.classes import ClassInfo
     from gradlint.flow.run import Run
     from gradlint.knowledge import Row
+
+# The mark of what is computed from a derivative that has a graph.
+DERIVED = "derived"
 
 Args = list[Value]
 Kwargs = dict[str, Value]
@@ -420,13 +424,16 @@ def _gradients(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: 
     names = row.get("positional", ())
     flag = argument(args, kwargs, names.index("create_graph") if "create_graph" in names else len(args), "create_graph")
     if flag is not None and not (flag.is_const and not flag.const):
-        return run.flow(_inputs(run, None, args[:2], kwargs))
+        result = run.flow(_inputs(run, None, args[:2], kwargs))
+        return result.replace(tags=result.tags | {DERIVED}) if result.live else result
     if row.get("outputs") is None:
         return CONSTANT_TENSOR
     behind = run.flow(_inputs(run, None, args[:1], {k: v for k, v in kwargs.items() if k == "outputs"}))
     if not behind.live or run.regions:
         return CONSTANT_TENSOR
-    return run.sever(Value(TENSOR, behind.live), run.cut("derivative", "call", _name_of(node), node))
+    cut = run.cut("derivative", "call", _name_of(node), node)
+    cut.higher = DERIVED in behind.tags
+    return run.sever(Value(TENSOR, behind.live), cut)
 
 
 def _optimizer(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -856,6 +863,7 @@ def _hook(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AS
         present = obj.attrs.get(key, ())
         if hook not in present:
             run.heap.write(obj, key, (*present, hook))
+            run.asked[id(hook)] = asked_by(run, hook)
     return Value(UNKNOWN)
 
 

@@ -20,7 +20,7 @@ from gradlint.flow.heap import (
     ParamSet,
     SuperRef,
 )
-from gradlint.flow.hooks import Hook
+from gradlint.flow.hooks import Hook, meet
 from gradlint.flow.lattice import (
     CONST,
     FALSE,
@@ -483,12 +483,15 @@ def call_module(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value],
     """``module(…)``: forward, with its hooks."""
     if obj.row is None or obj.row.get("parameters"):
         feed(args)
+        for value in args:
+            if value.dead:
+                meet(value)
     run.watch.computing()
     for value in _hooks(obj, "%hooks.forward-pre"):
         calls.call_value(run, value, [ref(obj), _pack(run, args, node)], {}, node)
     result = _forward(run, obj, args, kwargs, node)
     for value in _hooks(obj, "%hooks.forward"):
-        run.hooks.append(Hook())
+        run.hooks.append(Hook(run.asked.get(id(value))))
         replaced = calls.call_value(run, value, [ref(obj), _pack(run, args, node), result], {}, node)
         if not (replaced.is_const and replaced.const is None) and (replaced.depends or replaced.refs):
             run.hooks[-1].replaced(value, replaced)

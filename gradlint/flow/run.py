@@ -61,6 +61,7 @@ class Run:
         self.loading: set[tuple[int, str]] = set()
         self.guards: list[str] = []
         self.hooks: list[Hook] = []  # the forward hooks that are running
+        self.asked: dict[int, Site | None] = {}  # … and who had them registered
         self.memory: dict[tuple[object, ...], Value | None] = {}
         self._cuts: dict[tuple[int, str], Cut] = {}
         self._objects: dict[tuple[object, ...], Obj] = {}

@@ -21,6 +21,9 @@ class ForwardHookCutsGraph(Rule[HookCutsGraph]):
     facts = (HookCutsGraph,)
 
     def tell(self, fact: HookCutsGraph, fix: Fix | None = None) -> None:
+        if fact.scope == "kept":
+            self._kept(fact, fix)
+            return
         subjects = names(fact.starved)
         them = agree(fact.starved, "it", "them")
         self.report(
@@ -30,5 +33,17 @@ class ForwardHookCutsGraph(Rule[HookCutsGraph]):
             fact=fact,
             help="Return nothing from a hook that only looks, and keep what it notes apart from what it returns.",
             claim=Claim("flow", {"loss": "severed", "term": "inert"}.get(fact.scope, "starved"), fact.starved, fact.span),
+            fix=fix,
+        )
+
+    def _kept(self, fact: HookCutsGraph, fix: Fix | None) -> None:
+        """A hook keeps a severed copy for a layer of the same network."""
+        self.report(
+            fact.span,
+            f"The forward hook keeps a value that {code(fact.api)} ({self.place(fact.cut)}) has cut off, and the network goes "
+            f"on from it: by that way no gradient of the loss at {self.place(fact.loss)} gets back to {names(fact.starved)}.",
+            fact=fact,
+            help="Keep the output as it is where the network needs it again; detach what is only looked at.",
+            claim=Claim("flow", "severed-way", fact.starved, fact.span),
             fix=fix,
         )
