@@ -174,6 +174,18 @@ class Source:
                 return match[1] or match[2]
         return ""
 
+    def gives_tensor(self, module: str) -> bool:
+        """Whether a model gives one tensor, as far as its class is in the file."""
+        name = module.rpartition(".")[2]
+        made = re.search(rf"\b{re.escape(name)} = (?:\w+\.)*(\w+)\(", self.text)
+        for line in self.lines:
+            inside = line.function
+            if isinstance(line.tree, ast.Return) and inside is not None and inside.name.value == "forward" and made is not None:
+                owner = next((node for node in line.inside if isinstance(node, cst.ClassDef)), None)
+                if owner is not None and owner.name.value == made[1] and isinstance(line.value, ast.Tuple | ast.Dict):
+                    return False
+        return True
+
     def parts(self, module: str) -> list[tuple[str, str]]:
         """The layers of a module that a name stands for: how each is reached, and the code that makes it."""
         made = next((line for line in self.lines if line.target == module and isinstance(line.value, ast.Call)), None)
@@ -311,6 +323,7 @@ def predictions(source: Source) -> Iterator[tuple[Line, str]]:
                 for name, text in texts
                 if (name == "self" or re.fullmatch(r"self\.[a-z]\w*", name) if own else name.rpartition(".")[2] in modules)
                 and not re.match(r"self\.log", name)
+                and source.gives_tensor(name)
             ]
 
         inside = calls(made[0])

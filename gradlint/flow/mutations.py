@@ -142,7 +142,8 @@ class Mutations:
                 owners.append(item)
             else:
                 return
-        if any(frozen(owner) is not False or "%copy" in owner.attrs for owner in owners):
+        owners = [owner for owner in owners if frozen(owner) is not True]
+        if not owners or any(frozen(owner) is not False or "%copy" in owner.attrs for owner in owners):
             return
         steps = value is not None and any(_holds(part, "grad") for part in ast.walk(value))
         opaque = any(owner.kind == "opaque" for owner in owners)
