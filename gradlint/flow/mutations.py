@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING
 
 from gradlint.core import Confidence, Step
@@ -25,8 +26,8 @@ SYMBOLS: dict[type[ast.operator], str] = {
     ast.FloorDiv: "//=",
     ast.Mod: "%=",
 }
-# Decorators that leave the grad mode alone.
-PLAIN = ("property", "staticmethod", "classmethod", "setter", "cached_property", "abstractmethod", "override", "wraps")
+# Decorators that may switch the grad mode; those of the project are executed.
+SWITCHES = re.compile(r"grad|inference|torch|optim", re.I)
 # Indices that give a view; a tensor as index copies.
 BASIC = (ast.Constant, ast.Slice, ast.Tuple, ast.UnaryOp, ast.USub, ast.Load)
 
@@ -161,9 +162,9 @@ class Mutations:
         )
 
     def _mode_is_open(self) -> bool:
-        """Whether a decorator that nobody knows may have switched gradient off around what runs now."""
+        """Whether a decorator of torch's that nobody knows may have switched gradient off around what runs now."""
         return any(
-            frame.info is not None and frame.info.decorators and not frame.info.decorated_with(*PLAIN)
+            frame.info is not None and any(SWITCHES.search(words(decorator)) for decorator in frame.info.decorators)
             for frame in self.run.frames
         )
 

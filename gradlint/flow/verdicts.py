@@ -241,7 +241,7 @@ def _standing(run: Run, source: Obj, root: Root) -> str:
     state = root.frozen.get(source, False)
     if state is True or state == "maybe":
         return ""
-    if any(watch.holds(o.attrs["%optimizer"], source) for o in watch.optimizers):
+    if any(watch.holds(o.attrs["%optimizer"], source) for o in (*watch.optimizers, *root.targets)):
         return EXPLICIT
     if source.kind == "leaf" and "%parameter" not in source.attrs:
         return ""

@@ -132,6 +132,7 @@ class Watch:
         self.switched: dict[int, Cut] = {}
         self.loaded_into: set[Obj] = set()
         self._nested = 0
+        self.callbacks: dict[ast.AST, FunctionRef] = {}
         self._random: set[Obj] = set()
 
     # -- paths ---------------------------------------------------------------------------------------------------------
@@ -247,6 +248,8 @@ class Watch:
                         found.update(entry.owner for entry in item.entries)
                     elif isinstance(item, FunctionRef) and item.receiver is not None:
                         found.update(r for r in item.receiver.refs if isinstance(r, Obj))
+                    elif isinstance(item, FunctionRef) and item.closure is not None:
+                        self.callbacks[item.info.node] = item
         if receiver is not None:
             found.add(receiver)
         if found:
