@@ -605,6 +605,18 @@ def _steps(source: Source) -> Iterator[tuple[Line, Line, str]]:
                 break
 
 
+def _held(source: Source, name: str, near: Line) -> str:
+    """The first module that an optimizer holds, as it is called near a statement; empty where it is not known there."""
+    for line, other, modules in source.optimizers():
+        if other == name and (line.function is near.function or name.startswith("self.")):
+            return modules[0]
+        if other.removeprefix("self.") == name and near.function is not None:
+            known = {parameter.name.value for parameter in near.function.params.params}
+            if modules[0].partition(".")[0] in known:
+                return modules[0]
+    return ""
+
+
 def _clearing(source: Source, name: str, near: Line) -> list[Line]:
     return [line for line in source.calls(rf"{re.escape(name)}\.zero_grad") if line.function is near.function]
 
@@ -639,27 +651,27 @@ def stepped_first(source: Source) -> Iterator[Mutant]:
 
 @plants("GRD404")
 def other_optimizer_stepped(source: Source) -> Iterator[Mutant]:
-    """The step of another optimizer."""
-    names = [name for _, name, _ in source.optimizers()]
-    for _, step, name in _steps(source):
-        others = [other for other in names if other != name]
-        if len(names) == 2 and others and source.text.count(f"{name}.step()") == 1:
-            yield from Change(source).replace(step, f"{others[0]}.step()").mutant("GRD404")
+    """The step of another optimizer, which holds nothing that the loss is computed with."""
+    held = {name: modules for _, name, modules in source.optimizers()}
+    if len(held) != 2 or len(source.optimizers()) != 2:
+        return
+    for backward, step, name in _steps(source):
+        other = next((o for o in held if o != name), "")
+        between = [line.text for line in source.lines if line.loop is backward.loop and line.end <= backward.start]
+        used = any(re.search(rf"\b{re.escape(module)}\(", text) for module in held.get(other, []) for text in between)
+        if other and name in held and not used and source.text.count(f"{name}.step()") == 1:
+            yield from Change(source).replace(step, f"{other}.step()").mutant("GRD404")
 
 
 @plants("GRD405")
 def clipped_after_step(source: Source) -> Iterator[Mutant]:
     """Clipping behind the step."""
-    held = {name: modules for _, name, modules in source.optimizers()}
+    if not re.search(r"^import torch$", source.text, re.M) or "clip_grad" in source.text:
+        return
     for _, step, name in _steps(source):
-        clearing = _clearing(source, name, step)
-        if (
-            name in held
-            and len(clearing) == 1
-            and re.search(r"^import torch$", source.text, re.M)
-            and "clip_grad" not in source.text
-        ):
-            clip = f"torch.nn.utils.clip_grad_norm_({held[name][0]}.parameters(), 1.0)"
+        module = _held(source, name, step)
+        if module and len(_clearing(source, name, step)) == 1:
+            clip = f"torch.nn.utils.clip_grad_norm_({module}.parameters(), 1.0)"
             yield from Change(source).behind(step, clip).mutant("GRD405")
 
 
@@ -719,10 +731,10 @@ def state_not_detached(source: Source) -> Iterator[Mutant]:
 @plants("GRD601")
 def weights_clamped(source: Source) -> Iterator[Mutant]:
     """Weights changed in place after the step."""
-    held = {name: modules for _, name, modules in source.optimizers()}
     for _, step, name in _steps(source):
-        if name in held:
-            loop = (f"for weight in {held[name][0]}.parameters():", "    weight.clamp_(-1.0, 1.0)")
+        module = _held(source, name, step)
+        if module:
+            loop = (f"for weight in {module}.parameters():", "    weight.clamp_(-1.0, 1.0)")
             yield from Change(source).behind(step, *loop).mutant("GRD601")
 
 

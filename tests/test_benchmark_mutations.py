@@ -103,10 +103,9 @@ PAIR = '''\
 import torch
 from torch import nn
 
-first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+first, second, third = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
 one = torch.optim.SGD([*first.parameters(), *second.parameters()], lr=0.1)
-two = torch.optim.SGD(second.parameters(), lr=0.1)
-three = nn.Linear(2, 2)
+two = torch.optim.SGD(third.parameters(), lr=0.1)
 for _ in range(3):
     loss = second(first(torch.randn(4, 2))).mean()
     one.zero_grad()
@@ -114,7 +113,7 @@ for _ in range(3):
     one.step()
 '''
 
-LISTED = PAIR.replace("two = torch.optim.SGD(second.parameters(), lr=0.1)\n", "")
+LISTED = PAIR.replace("two = torch.optim.SGD(third.parameters(), lr=0.1)\n", "")
 
 # What the planted text holds, or does not hold any more.
 PLANTED = {
