@@ -16,6 +16,7 @@ import ast
 import random
 import re
 import sys
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -849,6 +850,7 @@ class Outcome:
     """What a run over programs gave."""
 
     programs: int = 0
+    given: int = 0
     rules: dict[str, Count] = field(default_factory=lambda: defaultdict(Count))
     styles: dict[str, Count] = field(default_factory=lambda: defaultdict(Count))
     before: list[str] = field(default_factory=list)
@@ -954,7 +956,7 @@ def report(outcome: Outcome, names: dict[str, str]) -> str:
         "gradlint, with its defaults, reported it there: a new finding of that rule, at the planted lines or told to come",
         "from them.",
         "",
-        f"{outcome.programs} programs, {planted} planted bugs, {found} found: **{_share(found, planted)}**. "
+        f"{outcome.programs} programs, {outcome.given} of them training repositories by others, {planted} planted bugs, {found} found: **{_share(found, planted)}**. "
         f"Reported in the programs before anything was planted: {len(outcome.before)}.",
         "",
         "| rule | planted | found | share |",
@@ -987,15 +989,20 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=1, help="mutants of a rule in one file (default: 1)")
     parser.add_argument("--select", default="", help="only these rules, by code, separated by commas")
     parser.add_argument("--only", default="", help="only programs whose name fits this pattern")
+    parser.add_argument("--seconds", type=float, default=0, help="begin no further program after that long (default: no limit)")
     parser.add_argument("--misses", action="store_true", help="print what was not found")
     options = parser.parse_args()
     codes = [code for code in MUTATORS if not options.select or code in options.select.split(",")]
     own = [] if options.folders and options.only == "-" else sorted(path for path in CLEAN.iterdir() if path.is_dir())
     outcome = Outcome()
-    for folder in [*own, *options.folders]:
+    begun = time.monotonic()
+    for folder in [*options.folders, *own]:
+        if options.seconds and time.monotonic() - begun > options.seconds:
+            break
         if folder in own and (folder.name.startswith(("reports_", "seeds_")) or not re.search(options.only, folder.name)):
             continue
         run(folder.resolve(), outcome, options.most, codes)
+        outcome.given += folder not in own
         print(f"{folder.name}: {sum(count.planted for count in outcome.rules.values())} planted so far", file=sys.stderr)
     text = report(outcome, {spec.code: spec.name for spec in specs()})
     if options.output:
