@@ -449,6 +449,31 @@ def test_probe_shows_the_effect(row: Row) -> None:
         assert getattr(value, field) is element
 
 
+@pytest.mark.parametrize("row", [row for row in PROBED if row.get("saves")], ids=lambda row: row.name)
+def test_what_is_saved_may_not_be_changed(row: Row) -> None:
+    torch = pytest.importorskip("torch")
+    t = torch.rand(2, 3, requires_grad=True)
+    value = eval(row.get("probe").replace("{api}", row.name), {"torch": torch, "t": t, "p": t * 0.5})
+    value.add_(0.0)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        value.sum().backward()
+
+
+@pytest.mark.parametrize("name", ["ReLU", "Tanh", "Sigmoid", "Softmax", "LogSoftmax", "Softmin", "GELU", "SiLU", "Softplus"])
+def test_modules_that_save_their_result(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    layer = getattr(torch.nn, name)(*((1,) if "oft" in name and name != "Softplus" else ()))
+    value = layer(torch.rand(2, 3, requires_grad=True) * 0.5)
+    value.add_(0.0)
+    row = load().get(f"torch.nn.{name}")
+    assert row is not None
+    if row.get("saves"):
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            value.sum().backward()
+    else:
+        value.sum().backward()
+
+
 def test_probes_are_many() -> None:
     assert len(PROBED) > 150
 

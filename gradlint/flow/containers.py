@@ -26,6 +26,7 @@ from gradlint.flow.lattice import (
     same_flow,
 )
 from gradlint.flow.leaks import GUESSED
+from gradlint.flow.mutations import views
 
 if TYPE_CHECKING:
     from gradlint.flow.run import Run
@@ -225,6 +226,8 @@ def item(run: Run, holder: Value, index: Value, node: ast.AST) -> Value:
         named = (index.live or index.kind != TENSOR) and not (index.is_const and isinstance(index.const, int | slice))
         if named and taken.live and (holder.kind == UNKNOWN or all(source.kind == "opaque" for source in taken.live)):
             taken.tags = taken.tags | {GUESSED}  # what lies under a name may be a number as well
+        if holder.saved is not None and taken.live:
+            taken.saved = views(holder, node)
         found = taken if found is None else join(found, taken)
     assert found is not None
     if index.dead and not found.depends and not loose:
@@ -263,6 +266,8 @@ def store(run: Run, holder: Value, index: Value, value: Value, target: ast.Subsc
     """``holder[index] = value``."""
     from gradlint.flow import modules
 
+    if holder.live and holder.refs:
+        run.watch.mutations.stored(holder, target, holder, node)
     for place in holder.refs:
         if not isinstance(place, Obj):
             continue
@@ -284,7 +289,7 @@ def store(run: Run, holder: Value, index: Value, value: Value, target: ast.Subsc
     if not holder.refs and isinstance(target.value, ast.Name) and holder.kind != CONST:
         # writing into a tensor: its later uses depend on what was written
         merged = run.flow((holder, value), TENSOR if value.kind == TENSOR or holder.kind == TENSOR else holder.kind)
-        run.frame.env[target.value.id] = merged
+        run.frame.env[target.value.id] = run.watch.mutations.stored(holder, target, merged, node)
     elif not holder.refs and isinstance(target.value, ast.Attribute) and value.depends:
         merged = run.flow((holder, value), TENSOR if value.kind == TENSOR or holder.kind == TENSOR else holder.kind)
         from gradlint.flow.expressions import evaluate

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gradlint.flow.verdicts import Judgement
     from gradlint.flow.watch import Root
     from gradlint.knowledge import Row
+    from gradlint.survey.source import SourceFile
 
 DISCOUNTED = "discounted"
 # Words of rewards, discounts and what follows; only beside the form of a bootstrapped target do they say anything.
@@ -362,5 +363,5 @@ def _argument(node: ast.Call, names: tuple[str, ...], wanted: str) -> ast.expr |
     return node.args[position] if position < len(node.args) else None
 
 
-def _files(run: Run) -> list[object]:
+def _files(run: Run) -> list[SourceFile]:
     return list(run.program.project.files)

@@ -19,24 +19,24 @@ class Fact:
     """A fact about the syntax node at ``span``. Subclasses are dataclasses to those who read and use them.
 
     They share what ``dataclass`` would write for each: there are many, and it takes longer than checking a small file does.
-    ``names``: the fields of a fact, in order.
+    ``fields``: the fields of a fact, in order.
     """
 
-    names: ClassVar[tuple[str, ...]] = ("span", "confidence", "path")
+    fields: ClassVar[tuple[str, ...]] = ("span", "confidence", "path")
 
     span: Span
     confidence: Confidence
     path: tuple[Step, ...]
 
     def __init_subclass__(cls) -> None:
-        own = (name for name in cls.__annotations__ if name not in cls.names)
-        cls.names = (*cls.names, *own)
+        own = (name for name in cls.__annotations__ if name not in cls.fields)
+        cls.fields = (*cls.fields, *own)
 
     def __init__(self, *values: Any, **named: Any) -> None:
-        given = dict(zip(self.names, values, strict=False)) | named
-        if len(values) > len(self.names) or len(given) < len(values) + len(named) or not given.keys() <= set(self.names):
-            raise TypeError(f"{type(self).__name__} takes {', '.join(self.names)}, each once")
-        for name in self.names:
+        given = dict(zip(self.fields, values, strict=False)) | named
+        if len(values) > len(self.fields) or len(given) < len(values) + len(named) or not given.keys() <= set(self.fields):
+            raise TypeError(f"{type(self).__name__} takes {', '.join(self.fields)}, each once")
+        for name in self.fields:
             if name in given:
                 object.__setattr__(self, name, given[name])
             elif not hasattr(type(self), name):  # a default is an attribute of the class
@@ -44,11 +44,11 @@ class Fact:
 
     def values(self) -> tuple[Any, ...]:
         """The values of the fields, in order."""
-        return tuple(getattr(self, name) for name in self.names)
+        return tuple(getattr(self, name) for name in self.fields)
 
     def replaced(self, **changes: Any) -> Self:
         """The same fact with other values for some fields."""
-        return type(self)(**(dict(zip(self.names, self.values(), strict=True)) | changes))
+        return type(self)(**(dict(zip(self.fields, self.values(), strict=True)) | changes))
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and isinstance(other, Fact) and other.values() == self.values()
@@ -57,7 +57,7 @@ class Fact:
         return hash(self.values())
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in zip(self.names, self.values(), strict=True))
+        shown = ", ".join(f"{name}={value!r}" for name, value in zip(self.fields, self.values(), strict=True))
         return f"{type(self).__name__}({shown})"
 
 
@@ -600,6 +600,103 @@ class GeneratorNotDetached(Fact):
     other: Span
 
 
+class LeafChanged(Fact):
+    """A leaf that requires gradient is changed in place where autograd records. ``span``: the assignment statement or the call.
+
+    ``leaf``: what is changed, in the words of the source.  ``api``: how (``-=``, ``.mul_()``, ``[…] =``).
+    """
+
+    leaf: str
+    api: str
+
+
+class SavedChanged(Fact):
+    """A result that its operation keeps for the backward is changed in place. ``span``: the assignment statement or the call.
+
+    ``api``: how it is changed.  ``made``: the operation that keeps it, and ``by`` what it is called.
+    """
+
+    api: str
+    made: Span
+    by: str
+    backward: Span
+
+
+class GradientCount(Fact):
+    """The ``backward`` of a custom function returns fewer gradients than its ``forward`` takes arguments.
+
+    ``span``: the return statement.  ``function``: its class.  ``returned``, ``wanted``: how many.
+    """
+
+    function: str
+    returned: int
+    wanted: int
+    forward: Span
+
+
+class FunctionMisused(Fact):
+    """A custom autograd function is used in a way that autograd does not see.
+
+    ``form``: ``direct`` (``Scale.forward(…)`` is called; ``span``: the call), ``instance`` (one is made and called; ``span``:
+    the call that makes it), ``method`` (``forward`` is not static; ``span``: its name), ``result`` (``forward`` keeps its own
+    output on the context) or ``between`` (something it computed, in a program that differentiates twice; ``span`` of both:
+    the assignment).  ``function``: the class.  ``name``: what is kept, ``ctx.gate``.
+    """
+
+    form: str
+    function: str
+    name: str
+
+
+class HookClosure(Fact):
+    """A hook made in a loop looks up variables of the loop when it runs. ``span``: the lambda, or the name of the function.
+
+    ``names``: those variables.  ``api``: what registers it.
+    """
+
+    names: tuple[str, ...]
+    api: str
+
+
+class HookCutsGraph(Fact):
+    """What a forward hook returns in place of a module's output is cut off from it.
+
+    ``span``: the return statement, or the body of the lambda.  ``api``: what cuts, ``cut``: where.  ``starved``, ``scope``,
+    ``loss``: as in ``Severed``; ``scope`` may be ``kept``: the hook keeps it for a layer that also gets what it was cut off
+    from (``span``: the call that has the hook registered from another file, or what cuts).
+    """
+
+    api: str
+    cut: Span
+    starved: tuple[str, ...]
+    scope: str
+    loss: Span
+
+
+class DerivativeWithoutGraph(Fact):
+    """A derivative that a loss is computed from has no graph of its own. ``span``: the call that computes it.
+
+    ``api``: what it is called.  ``starved``, ``scope``, ``loss``: as in ``Severed``.
+    """
+
+    api: str
+    starved: tuple[str, ...]
+    scope: str
+    loss: Span
+
+
+class HookMaskType(Fact):
+    """A gradient hook multiplies by a tensor of another type than the gradient has. ``span``: that tensor, in the hook.
+
+    ``mask``: what it is called.  ``gradient``: the name of the gradient in the hook.  ``kept``: the type of the tensor.
+    """
+
+    mask: str
+    gradient: str
+    kept: str
+    tensor: Span
+
+
 FACTS: tuple[type[Fact], ...] = (
     ContractBroken,
     Severed,
@@ -648,4 +745,12 @@ FACTS: tuple[type[Fact], ...] = (
     FrozenBufferUpdated,
     TargetNotDetached,
     GeneratorNotDetached,
+    LeafChanged,
+    SavedChanged,
+    GradientCount,
+    FunctionMisused,
+    HookClosure,
+    HookCutsGraph,
+    DerivativeWithoutGraph,
+    HookMaskType,
 )

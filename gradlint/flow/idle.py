@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gradlint.core import Confidence, Step
 from gradlint.flow import expressions, facts
+from gradlint.flow.facts import ResultDropped
 from gradlint.flow.heap import LibRef
 from gradlint.flow.run import Run
 
@@ -66,8 +67,8 @@ class _Dropped:
                     if isinstance(target, ast.Name) and target.id in made and all(map(self._makes_tensor, made[target.id])):
                         yield self._fact(call, method, "detach" if method == "detach" else "move")
 
-    def _fact(self, node: ast.expr, method: str, form: str) -> facts.Fact:
-        return facts.ResultDropped(self.file.span(node), Confidence.HIGH, (), method=method, form=form, each=False)
+    def _fact(self, node: ast.expr, method: str, form: str) -> ResultDropped:
+        return ResultDropped(self.file.span(node), Confidence.HIGH, (), method=method, form=form, each=False)
 
     def _makes_tensor(self, node: ast.expr | None) -> bool:
         """Whether an expression is a call of a library's function that makes a tensor."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from gradlint.flow.heap import Obj
+    from gradlint.flow.hooks import Hook
     from gradlint.survey.source import SourceFile
 
 
@@ -28,9 +29,10 @@ class Cut:
 
     ``guarded``: the program chose to cut here through a flag that says so.  ``correction``: the cut difference of a
     straight-through expression ``x + (y - x).detach()``, which changes a value and means to leave its gradient alone.
+    ``hook``: the forward hook that was running.  ``higher``: a derivative of a derivative.
     """
 
-    __slots__ = ("api", "construct", "correction", "differentiable", "function", "guarded", "kind", "site")
+    __slots__ = ("api", "construct", "correction", "differentiable", "function", "guarded", "higher", "hook", "kind", "site")
 
     def __init__(self, kind: str, construct: str, api: str, site: Site, *, differentiable: str = "") -> None:
         self.kind = kind
@@ -41,6 +43,8 @@ class Cut:
         self.guarded = False
         self.correction = False
         self.function: ast.AST | None = None
+        self.hook: Hook | None = None
+        self.higher = False
 
     @property
     def is_region(self) -> bool:
@@ -98,9 +102,10 @@ class Value:
     ``marks``: round trips through the CPU on the way here.  ``region``: the no-grad stretch in which it was computed.
     ``opaque``: gradient may reach something here that the analysis cannot see.  ``trait``: what was done to it last.
     ``tags``: what has happened to the graph behind it, handed on to all that is computed from it with gradient.
+    ``saved``: the operation that made it and needs it unchanged for the backward.
     """
 
-    __slots__ = ("const", "dead", "kind", "live", "marks", "opaque", "refs", "region", "tags", "terms", "trait")
+    __slots__ = ("const", "dead", "kind", "live", "marks", "opaque", "refs", "region", "saved", "tags", "terms", "trait")
 
     def __init__(
         self,
@@ -115,6 +120,7 @@ class Value:
         opaque: bool = False,
         trait: Trait | None = None,
         tags: frozenset[object] = NO_TAGS,
+        saved: Site | None = None,
     ) -> None:
         self.kind = kind
         self.live = live
@@ -127,6 +133,7 @@ class Value:
         self.opaque = opaque
         self.trait = trait
         self.tags = tags
+        self.saved = saved
 
     @property
     def is_const(self) -> bool:
@@ -245,14 +252,15 @@ def join(a: Value, b: Value) -> Value:
         or (b.kind == UNKNOWN and not b.depends and not b.refs),
         _join_traits(a.trait, b.trait) if a.trait or b.trait else None,
         a.tags if a.tags == b.tags else _join_tags(a, b),
+        a.saved if a.saved is b.saved else None,
     )
 
 
 def _join_tags(a: Value, b: Value) -> frozenset[object]:
     """What holds of either. What is said of a graph for sure must hold of both, where both have one."""
-    needed = (True, "always") if a.live and b.live else ("always",)
+    needed = ("graphs", "paths") if a.live and b.live else ("paths",)
     return frozenset(
-        tag for tag in a.tags | b.tags if getattr(tag, "sure", False) not in needed or (tag in a.tags and tag in b.tags)
+        tag for tag in a.tags | b.tags if getattr(tag, "of_all", "") not in needed or (tag in a.tags and tag in b.tags)
     )
 
 

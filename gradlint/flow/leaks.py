@@ -46,12 +46,12 @@ class Kept:
 class Spent:
     """The graph behind a value is gone: a backward went through it.
 
-    ``name``: what holds the value, and ``site`` where it got it.  ``sure``: what is said holds where it holds of all paths that
-    have a graph (True), or of all paths (``always``).
+    ``name``: what holds the value, and ``site`` where it got it.  ``of_all``: what is said holds where it holds of all
+    ``graphs`` that a value may have, or on all ``paths``.
     """
 
     def __init__(self, root: Root, name: str, site: Site, *, slot: bool) -> None:
-        self.sure = "always" if slot else True
+        self.of_all = "paths" if slot else "graphs"
         self.root = root
         self.name = name
         self.site = site

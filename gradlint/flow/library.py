@@ -19,6 +19,7 @@ from gradlint.flow.heap import (
     Parameter,
     ParamSet,
 )
+from gradlint.flow.hooks import asked_by
 from gradlint.flow.lattice import (
     ARRAY,
     CONST,
@@ -39,6 +40,7 @@ from gradlint.flow.lattice import (
     ref,
 )
 from gradlint.flow.leaks import GUESSED, Spent
+from gradlint.flow.mutations import SAME_MEMORY, Damaged
 from gradlint.flow.reading import words
 from gradlint.flow.run import shown
 from gradlint.flow.watch import OptimizerState
@@ -47,6 +49,9 @@ if TYPE_CHECKING:
     from gradlint.flow.classes import ClassInfo
     from gradlint.flow.run import Run
     from gradlint.knowledge import Row
+
+# The mark of what is computed from a derivative that has a graph.
+DERIVED = "derived"
 
 Args = list[Value]
 Kwargs = dict[str, Value]
@@ -223,7 +228,7 @@ def _loose(run: Run, values: Iterable[Value]) -> Value:
 
 def guessed(flow: Value) -> frozenset[object]:
     """The tags of what unknown code made: it may have taken a value out of its graph."""
-    return frozenset(tag for tag in flow.tags if not isinstance(tag, Spent)) | {GUESSED}
+    return frozenset(tag for tag in flow.tags if not isinstance(tag, Spent | Damaged)) | {GUESSED}
 
 
 def _parameters_in(run: Run, values: Iterable[Value]) -> tuple[Parameter, ...]:
@@ -260,6 +265,7 @@ def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
         result.trait = Trait(str(row.get("squash")), run.site(node))
     elif name.rpartition(".")[2] in RESHAPES and args:
         result.trait = _kept(args[0].trait)
+    result = _saved(run, row, result, args[0] if args else kwargs.get("input"), kwargs, node)
     if row.get("device") == "cpu" or (row.get("device") == "argument" and _to_cpu(args, kwargs) and _spelled_out(node)):
         result = _mark_cpu(run, result, node)
     results = row.get("results")
@@ -277,6 +283,16 @@ def _flow(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.A
 def _kept(trait: Trait | None) -> Trait | None:
     """What a tensor of another shape or place keeps of what was done to it; it is no name's own any more."""
     return None if trait is not None and trait.kind == REBOUND else trait
+
+
+def _saved(run: Run, row: Row, result: Value, value: Value | None, kwargs: Kwargs, node: ast.AST) -> Value:
+    """The result of an operation that may work in place, and may need its result for the backward."""
+    flag = kwargs.get("inplace")
+    if flag is not None and flag.is_const and flag.const:
+        result = run.watch.mutations.called(value, result, node)
+    if row.get("saves") and result.live:
+        result.saved = run.site(node)
+    return result
 
 
 def _results(run: Run, row: Row, result: Value, node: ast.AST, has_dim: bool) -> Value:
@@ -434,10 +450,19 @@ def _gradients(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: 
     for value in args[:1]:
         for inner in containers.everything(run, value):
             run.watch.leaks.use(inner)
-    flag = kwargs.get("create_graph")
+    names = row.get("positional", ())
+    flag = argument(args, kwargs, names.index("create_graph") if "create_graph" in names else len(args), "create_graph")
     if flag is not None and not (flag.is_const and not flag.const):
-        return run.flow(_inputs(run, None, args[:2], kwargs))
-    return CONSTANT_TENSOR
+        result = run.flow(_inputs(run, None, args[:2], kwargs))
+        return result.replace(tags=result.tags | {DERIVED}) if result.live else result
+    if row.get("outputs") is None:
+        return CONSTANT_TENSOR
+    behind = run.flow(_inputs(run, None, args[:1], {k: v for k, v in kwargs.items() if k == "outputs"}))
+    if not behind.live or run.regions:
+        return CONSTANT_TENSOR
+    cut = run.cut("derivative", "call", _name_of(node), node)
+    cut.higher = DERIVED in behind.tags
+    return run.sever(Value(TENSOR, behind.live), cut)
 
 
 def _optimizer(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
@@ -525,6 +550,9 @@ def _module(run: Run, row: Row, name: str, args: Args, kwargs: Kwargs, node: ast
         told = kwargs.get("dropout")
         if (told is None and row.get("dropout") is True and not holds) or (told is not None and told.is_const and told.const):
             obj.attrs["%rate"] = True
+    inplace = kwargs.get("inplace")
+    if inplace is not None and inplace.is_const and inplace.const:
+        obj.attrs["%inplace"] = True
     container = row.get("container")
     if container:
         _fill(run, obj, str(container), args, kwargs, node)
@@ -878,6 +906,7 @@ def _hook(run: Run, row: Row, obj: Obj, args: Args, kwargs: Kwargs, node: ast.AS
         present = obj.attrs.get(key, ())
         if hook not in present:
             run.heap.write(obj, key, (*present, hook))
+            run.asked[id(hook)] = asked_by(run, hook)
     return Value(UNKNOWN)
 
 
@@ -1236,6 +1265,8 @@ def tensor_method(run: Run, receiver: Value, name: str, args: Args, kwargs: Kwar
             result.trait = _kept(receiver.trait)
         if name in VIEWS and not run.regions:
             result.region = receiver.region
+        if name in SAME_MEMORY and result.live:
+            result.saved = receiver.saved
         if name.endswith("_") and not name.startswith("_"):
             _rebind(run, node, result)
         return result.replace(opaque=result.opaque or (receiver.kind == UNKNOWN and not receiver.depends))
@@ -1287,6 +1318,7 @@ def _tensor_effect(
             # a write that autograd does not see leaves the receiver what it was
             return receiver
         result = result.replace(refs=tuple(r for r in receiver.refs if isinstance(r, Obj) and r.kind == "leaf"))
+        result = run.watch.mutations.method(receiver, result, name, node)
         _rebind(run, node, result)
         return result
     if effect == "nondifferentiable":
@@ -1315,6 +1347,7 @@ def _tensor_effect(
         result.trait = _kept(receiver.trait)
     if name in VIEWS and not run.regions:
         result.region = receiver.region
+    result = _saved(run, row, result, receiver, kwargs, node)
     if effect == "move":
         result = result.replace(opaque=receiver.opaque, kind=receiver.kind if receiver.kind != CONST else TENSOR)
     if name in RESHAPES and any(isinstance(r, Obj) and r.kind == "leaf" for r in receiver.refs):

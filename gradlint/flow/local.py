@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from gradlint.core import Confidence
-from gradlint.flow import expressions, facts
+from gradlint.flow import closures, expressions, facts, functions
 from gradlint.flow.heap import LibRef
 from gradlint.flow.run import Run
 from gradlint.survey.lexical import statements
@@ -37,15 +37,16 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 def inspect(program: Program, file: SourceFile) -> list[facts.Fact]:
     """What a file says that is wrong in any program."""
+    found = [*functions.inspect(program, file), *closures.inspect(program, file)]
     random, region = RANDOM.search(file.text), REGION.search(file.text)
     if file.tree is None or not (random or region):
-        return []
+        return found
     reader = _File(program, file)
     if region:
         reader.regions()
     if random:
         reader.dropouts()
-    return reader.found
+    return [*found, *reader.found]
 
 
 class _File:

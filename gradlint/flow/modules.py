@@ -20,6 +20,7 @@ from gradlint.flow.heap import (
     ParamSet,
     SuperRef,
 )
+from gradlint.flow.hooks import Hook, meet
 from gradlint.flow.lattice import (
     CONST,
     FALSE,
@@ -485,14 +486,20 @@ def call_module(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value],
     """``module(…)``: forward, with its hooks."""
     if obj.row is None or obj.row.get("parameters"):
         feed(args)
+        for value in args:
+            if value.dead:
+                meet(value)
     run.watch.computing()
     for value in _hooks(obj, "%hooks.forward-pre"):
         calls.call_value(run, value, [ref(obj), _pack(run, args, node)], {}, node)
     result = _forward(run, obj, args, kwargs, node)
     for value in _hooks(obj, "%hooks.forward"):
+        run.hooks.append(Hook(run.asked.get(id(value))))
         replaced = calls.call_value(run, value, [ref(obj), _pack(run, args, node), result], {}, node)
         if not (replaced.is_const and replaced.const is None) and (replaced.depends or replaced.refs):
+            run.hooks[-1].replaced(value, replaced)
             result = replaced
+        run.hooks.pop()
     run.watch.computed(obj, node)
     return run.watch.crossings.called(obj, args, kwargs, result, node)
 
@@ -548,6 +555,10 @@ def _forward(run: Run, obj: Obj, args: list[Value], kwargs: dict[str, Value], no
             run.watch.scored(str(obj.row.get("logits")), args[0] if args else kwargs.get("input"), node)
         if obj.row.get("squash"):
             result.trait = Trait(str(obj.row.get("squash")), run.site(node), obj)
+        if obj.attrs.get("%inplace") and (obj.row.get("dropout") is not True or mode_of(obj) == "train"):
+            result = run.watch.mutations.called(args[0] if args else kwargs.get("input"), result, node)
+        if obj.row.get("saves") and result.live:
+            result.saved = run.site(node)
         return result
     return call_opaque(run, obj, args, kwargs, node)
 

@@ -688,6 +688,14 @@ def _is_script(file: SourceFile) -> bool:
 def _script(run: Run, file: SourceFile) -> None:
     assert file.tree is not None
     statements.execute(run, file.tree.body)
+    _callbacks(run)
+
+
+def _callbacks(run: Run) -> None:
+    """Execute the functions that were made on the way and given away, and that train: whoever got them calls them."""
+    for node, target in list(run.watch.callbacks.items()):
+        if node not in run.watch.executed and _covers(node, _lines(EVENT, target.info.file.text)):
+            calls.call_function(run, target, [], {}, node)
 
 
 def _functions(run: Run, program: Program, group: list[FunctionInfo], file: SourceFile, executed: set[ast.AST]) -> None:
@@ -695,6 +703,7 @@ def _functions(run: Run, program: Program, group: list[FunctionInfo], file: Sour
     cls = group[0].cls
     if cls is None:
         _entered(run, program, group[0], FunctionRef(group[0]))
+        _callbacks(run)
         return
     obj = Obj("instance", ("self", file.path, cls.name), cls=cls, label="self")
     obj.attrs["%symbolic"] = True

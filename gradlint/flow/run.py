@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gradlint.flow.frame import Frame
 from gradlint.flow.heap import Heap, Items, Obj, ParamSet, node_key
+from gradlint.flow.hooks import Hook
 from gradlint.flow.lattice import (
     NO_CUTS,
     NO_MARKS,
@@ -61,6 +62,8 @@ class Run:
         self.guards: list[str] = []
         self.handling = 0  # how many handlers of exceptions the run is in, beside the way on which nothing is raised
         self.closed: set[int] = set()  # ids of the tests whose failing is not meant to happen
+        self.hooks: list[Hook] = []  # the forward hooks that are running
+        self.asked: dict[int, Site | None] = {}  # … and who had them registered
         self.memory: dict[tuple[object, ...], Value | None] = {}
         self._cuts: dict[tuple[int, str], Cut] = {}
         self._objects: dict[tuple[object, ...], Obj] = {}
@@ -109,6 +112,8 @@ class Run:
             self._cuts[key] = found
         if self.guards:
             found.guarded = True
+        if self.hooks:
+            found.hook = self.hooks[-1]
         return found
 
     def flow(self, values: Iterable[Value], kind: str = TENSOR) -> Value:
@@ -132,7 +137,7 @@ class Run:
         if self.regions:
             regions = self.regions
             if dead:
-                dead = {(s, _further(cuts, regions)): trail for (s, cuts), trail in dead.items()}
+                dead = {(s, _further(cuts, regions)): trail for (s, cuts), trail in dead.items() if not _number(cuts)}
             if live:
                 cuts = (*marks, *regions)[:6]
                 dead = union_dead(dead, {(source, cuts): None for source in live})
@@ -142,7 +147,7 @@ class Run:
 
     def sever(self, value: Value, cut: Cut, kind: str = TENSOR) -> Value:
         """``value`` cut off from everything it reached; what was cut off already is now cut off twice."""
-        dead = {(source, _further(cuts, (cut,))): trail for (source, cuts), trail in value.dead.items()}
+        dead = {(source, _further(cuts, (cut,))): trail for (source, cuts), trail in value.dead.items() if not _number(cuts)}
         dead.update({(source, (*value.marks, cut)): None for source in value.live})
         return Value(kind, NOTHING, dead, region=self.regions[-1] if self.regions else None)
 
@@ -154,6 +159,11 @@ class Run:
         dead = {key: _longer(trail, site, text) for key, trail in value.dead.items()}
         terms = tuple(self.leave(term, node, text) for term in value.terms)
         return value.replace(dead=dead, terms=terms)
+
+
+def _number(cuts: Cuts) -> bool:
+    """Whether what was cut off is a derivative: to cut it off again says that its value alone is wanted."""
+    return bool(cuts) and cuts[-1].kind == "derivative"
 
 
 def _further(cuts: Cuts, more: Cuts) -> Cuts:

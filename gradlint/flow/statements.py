@@ -91,6 +91,8 @@ def _aug_assign(run: Run, node: ast.AugAssign) -> int:
         return FALL
     if isinstance(node.op, ast.Add):
         value = run.watch.leaks.added(node, node.target, old, new, value)
+    if old.live or old.refs:
+        value = run.watch.mutations.augmented(node, old, new, value)
     assign(run, node.target, value, node, augmented=True)
     return FALL
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from gradlint.core import Confidence, Span, Step
-from gradlint.flow import contracts, facts, typestate
+from gradlint.flow import contracts, facts, hooks, typestate
 from gradlint.flow.heap import Obj, source_sort
 from gradlint.flow.lattice import Cut, Site, Trail, Value
 from gradlint.flow.modules import frozen, has_own_parameters, is_module, may_be_module, walk
@@ -92,6 +92,30 @@ def _judge_root(run: Run, root: Root, judgement: Judgement) -> None:
     if wanted:
         _judge_terms(run, root, terms, wanted, held, judgement)
     _round_trips(root, terms, judgement)
+    _derivatives_and_hooks(run, root, wanted, judgement)
+
+
+def _derivatives_and_hooks(run: Run, root: Root, wanted: dict[Obj, str], judgement: Judgement) -> None:
+    """What is cut off from something that lives by another way, and was plainly meant to give gradient too."""
+    found: dict[Cut, tuple[Trail | None, set[Obj]]] = {}
+    for term in root.value.summands():
+        for (source, cuts), trail in term.dead.items():
+            if source in wanted and len(cuts) == 1:
+                (cut,) = cuts
+                kept = cut.hook is not None and cut.hook.mixed and cut.hook.returned is None and hooks.unasked(cut)
+                if kept or (cut.kind == "derivative" and cut.higher):
+                    found.setdefault(cut, (trail, set()))[1].add(source)
+    for cut, (trail, sources) in found.items():
+        confidence = Confidence.HIGH if cut.kind == "derivative" and not run.truncated else Confidence.MEDIUM
+        names = names_of(run, sources)
+        fact = _severed(run, root, cut, trail, names, "term", confidence)
+        if isinstance(fact, facts.Severed):
+            assert cut.hook is not None
+            span = span_of(cut.hook.asked or cut.site)
+            fact = facts.HookCutsGraph(
+                span, confidence, fact.path, api=cut.api, cut=fact.span, starved=names, scope="kept", loss=fact.loss
+            )
+        judgement.facts.append(fact)
 
 
 def _judge_terms(
@@ -222,7 +246,7 @@ def _standing(run: Run, source: Obj, root: Root) -> str:
     state = root.frozen.get(source, False)
     if state is True or state == "maybe":
         return ""
-    if any(watch.holds(o.attrs["%optimizer"], source) for o in watch.optimizers):
+    if any(watch.holds(o.attrs["%optimizer"], source) for o in (*watch.optimizers, *root.targets)):
         return EXPLICIT
     if source.kind == "leaf" and "%parameter" not in source.attrs:
         return ""
@@ -301,6 +325,8 @@ def _report_severed(run: Run, root: Root, terms: list[Value], wanted: dict[Obj, 
     for source in starved:
         for cut, trail in blamed(terms, source):
             by_cut.setdefault(id(cut), (cut, trail, set()))[2].add(source)
+    if any(cut.kind == "derivative" for cut, _, _ in by_cut.values()):
+        by_cut = {key: found for key, found in by_cut.items() if found[0].kind == "derivative"}
     for cut, trail, sources in by_cut.values():
         if cut.kind == "cpu":
             judgement.facts.append(_round_trip(root, cut))
@@ -312,17 +338,23 @@ def _report_severed(run: Run, root: Root, terms: list[Value], wanted: dict[Obj, 
 
 def _severed(
     run: Run, root: Root, cut: Cut, trail: Trail | None, names: tuple[str, ...], scope: str, confidence: Confidence
-) -> facts.Severed:
+) -> facts.Fact:
+    path, where, loss = story(root, trail, cut, names), span_of(cut.site), span_of(root.site)
+    if cut.kind == "derivative":
+        return facts.DerivativeWithoutGraph(where, confidence, path, api=cut.api, starved=names, scope=scope, loss=loss)
+    if cut.hook is not None and cut.hook.returned is not None:
+        given = span_of(cut.hook.returned)
+        return facts.HookCutsGraph(given, confidence, path, api=cut.api, cut=where, starved=names, scope=scope, loss=loss)
     return facts.Severed(
-        span_of(cut.site),
+        where,
         confidence,
-        story(root, trail, cut, names),
+        path,
         cut=cut.kind,
         construct=cut.construct,
         api=cut.api,
         starved=names,
         scope=scope,
-        loss=span_of(root.site),
+        loss=loss,
         differentiable=cut.differentiable,
     )
 

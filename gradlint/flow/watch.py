@@ -18,6 +18,7 @@ from gradlint.flow.heap import DataOf, FileRef, FunctionRef, LibRef, Obj, Parame
 from gradlint.flow.lattice import NOTHING, TENSOR, UNKNOWN, Cut, Site, Trait, Value
 from gradlint.flow.leaks import Leaks
 from gradlint.flow.membership import Membership
+from gradlint.flow.mutations import Mutations
 from gradlint.flow.restless import Restless
 from gradlint.flow.trace import (
     BACKWARD,
@@ -128,6 +129,7 @@ class Watch:
         self.autograd = Autograd(run)
         self.crossings = Crossings(run)
         self.restless = Restless(run)
+        self.mutations = Mutations(run)
         self.bare: ast.expr | None = None
         self.loss = Value()
         self.several = False
@@ -135,6 +137,7 @@ class Watch:
         self.switched: dict[int, Cut] = {}
         self.loaded_into: set[Obj] = set()
         self._nested = 0
+        self.callbacks: dict[ast.AST, FunctionRef] = {}
         self._random: set[Obj] = set()
         self.made: list[Obj] = []
 
@@ -255,6 +258,8 @@ class Watch:
                         found.update(entry.owner for entry in item.entries)
                     elif isinstance(item, FunctionRef) and item.receiver is not None:
                         found.update(r for r in item.receiver.refs if isinstance(r, Obj))
+                    elif isinstance(item, FunctionRef) and item.closure is not None:
+                        self.callbacks[item.info.node] = item
         if receiver is not None:
             found.add(receiver)
         if found:
@@ -489,6 +494,7 @@ class Watch:
             self.leaks.backward(self.roots[-1], retains=retains(node))
             self.autograd.backward(self.roots[-1])
             self.restless.backward(self.roots[-1])
+            self.mutations.backward(self.roots[-1])
 
     def backward_unseen(self, obj: Obj, node: ast.AST) -> None:
         """``obj.backward()``, and nobody knows what the loss was computed from."""

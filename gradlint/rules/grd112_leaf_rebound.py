@@ -105,6 +105,6 @@ class LeafRebound(Rule[Fact]):
             return ()
         for before, argument in zip(here.args, here.args[1:], strict=False):
             if argument.keyword is not None and argument.keyword.value == "requires_grad":
-                gone = edits.drop_argument(self.candidate, before, argument)
+                gone = edits.drop_after(self.candidate, before, argument)
                 return (*gone, *edits.append(self.candidate, node.value, ".requires_grad_()")) if gone else ()
         return ()

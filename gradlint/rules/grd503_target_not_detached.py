@@ -33,8 +33,8 @@ class TargetNotDetached(Rule[Fact]):
         behind = names(fact.parts)
         if fact.form == "bootstrap":
             message = (
-                f"This target is computed with gradient: the loss at {self.place(fact.loss)} moves {behind} not only towards the "
-                "target, but the target towards the prediction as well."
+                f"This target is computed with gradient: the loss at {self.place(fact.loss)} moves {behind} not only towards "
+                "the target, but the target towards the prediction as well."
             )
         else:
             message = (

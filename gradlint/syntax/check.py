@@ -74,7 +74,7 @@ def _one(group: list[Fact]) -> Fact:
     if not others:
         return best
     changes: dict[str, Any] = {}
-    for field, value in zip(best.names, best.values(), strict=True):
+    for field, value in zip(best.fields, best.values(), strict=True):
         if field != "path" and isinstance(value, tuple):
             changes[field] = tuple(dict.fromkeys([*value, *(name for fact in others for name in getattr(fact, field))]))
     return best.replaced(**changes)

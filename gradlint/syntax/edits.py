@@ -81,6 +81,20 @@ def append_at(span: Span, text: str) -> Edits:
     return (Edit(Span(span.file, span.end_line, span.end_column, span.end_line, span.end_column), text),)
 
 
+def prepend(candidate: Candidate, node: cst.BaseExpression, text: str) -> Edits:
+    """Write ``text`` right before an expression."""
+    span = candidate.outer_span(node)
+    return (Edit(Span(span.file, span.line, span.column, span.line, span.column), text),)
+
+
+def drop_argument(candidate: Candidate, call: cst.Call, index: int) -> Edits:
+    """Take out an argument of a call that another one follows."""
+    if index + 1 >= len(call.args):
+        return ()
+    here, following = candidate.span(call.args[index]), candidate.span(call.args[index + 1])
+    return _clean(candidate, (Edit(Span(here.file, here.line, here.column, following.line, following.column), ""),))
+
+
 def keep_first_argument(candidate: Candidate, call: cst.Call) -> Edits:
     """Drop all arguments of a call but the first."""
     if len(call.args) < 2:
@@ -89,7 +103,7 @@ def keep_first_argument(candidate: Candidate, call: cst.Call) -> Edits:
     return _clean(candidate, (Edit(Span(first.file, first.end_line, first.end_column, last.end_line, last.end_column), ""),))
 
 
-def drop_argument(candidate: Candidate, before: cst.Arg, argument: cst.Arg) -> Edits:
+def drop_after(candidate: Candidate, before: cst.Arg, argument: cst.Arg) -> Edits:
     """Drop an argument of a call, given the one before it."""
     first, last = candidate.outer_span(before.value), candidate.outer_span(argument.value)
     return _clean(candidate, (Edit(Span(first.file, first.end_line, first.end_column, last.end_line, last.end_column), ""),))
@@ -153,6 +167,18 @@ def remove_statement(candidate: Candidate, node: cst.BaseSmallStatement) -> Edit
         return (Edit(candidate.span(node), "pass"),)
     span = candidate.span(line)
     return (_without_lines(candidate, span.line, span.end_line),)
+
+
+def put_under(candidate: Candidate, node: cst.BaseSmallStatement, header: str) -> Edits:
+    """Put a statement that has its line to itself under a compound statement's ``header``."""
+    line = next(candidate.ancestors(node), None)
+    if not isinstance(line, cst.SimpleStatementLine) or _shares_line(candidate, node):
+        return ()
+    span = candidate.span(line)
+    if span.line != span.end_line:
+        return ()
+    start = Span(span.file, span.line, span.column, span.line, span.column)
+    return (Edit(start, f"{header}{candidate.text.newline}{_indent(candidate, span.line)}    "),)
 
 
 def remove_decorator(candidate: Candidate, node: cst.Decorator) -> Edits:

@@ -135,7 +135,7 @@ class Recorder:
         self.flags: dict[int, list[Flagged]] = defaultdict(list)
         self.values: dict[int, list[str]] = defaultdict(list)
         self.calls: Counter[str] = Counter()
-        self.sequence = Sequence_(self._mask, self.claims_here)
+        self.sequence: Sequence_ = Sequence_(self._mask, self.claims_here)
         self.graphs = Graphs(lambda tensor: mark.live if (mark := self.tracer.mark(tensor)) is not None else 0)
         self.kinds = {each.number: each.claim.kind for each in asked}
         self.subjects = {each.number: each.claim.subjects for each in asked}
