@@ -83,6 +83,7 @@ class Leaks:
         self.slots: dict[tuple[Obj, str], Site] = {}
         self.carried: dict[int, tuple[Spent, Root]] = {}
         self.reused: list[tuple[Spent, Root]] = []
+        self.meant: set[Spent] = set()
 
     # -- loops ---------------------------------------------------------------------------------------------------------
 
@@ -208,6 +209,10 @@ class Leaks:
         for term in value.terms:
             self.used.update(tag for tag in term.tags if isinstance(tag, Kept))
 
+    def dropped(self, value: Value) -> None:
+        """A value is detached and the result thrown away: that is told where it is done, not where the value is carried on."""
+        self.meant.update(tag for tag in value.tags if isinstance(tag, Spent))
+
     # -- back-propagation ----------------------------------------------------------------------------------------------
 
     def stored(self, obj: Obj, name: str, value: Value, node: ast.AST) -> None:
@@ -278,6 +283,8 @@ class Leaks:
             if verdict is not None:
                 judgement.leaking.append(verdict)
         for spent, root in self.carried.values():
+            if any(spent.name == other.name for other in self.meant):
+                continue
             judgement.facts.append(self._carried(spent, root))
 
     def _leaks(self, kept: Kept) -> facts.GraphKept | None:

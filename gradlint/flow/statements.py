@@ -40,7 +40,10 @@ def execute(run: Run, body: Sequence[ast.stmt]) -> int:
 
 def _expr(run: Run, node: ast.Expr) -> int:
     run.watch.statement(node)
-    expressions.evaluate(run, node.value)
+    call = node.value
+    if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "detach" and not call.args:
+        run.watch.leaks.dropped(expressions.evaluate(run, call.func.value))
+    expressions.evaluate(run, call)
     return FALL
 
 
