@@ -60,11 +60,11 @@ def inspect(program: Program, files: list[SourceFile]) -> list[facts.Fact]:
         if file.tree is None or "class " not in file.text:
             continue
         reader = _File(program, file)
-        try:
-            for node in _classes(file.tree.body):
+        for node in _classes(file.tree.body):
+            try:
                 reader.read(node)
-        except (Exhausted, RecursionError):
-            pass
+            except (Exhausted, RecursionError):
+                continue
         found += reader.found
     return found
 
@@ -112,7 +112,7 @@ class _File:
             return
         if gradient:
             self._tensors(cls, text)
-        if keeps and not REGISTERS.search(text) and not HANDS_OUT & cls.functions.keys():
+        if keeps and not REGISTERS.search(text) and not HANDS_OUT & cls.functions.keys() and self._may_keep(cls, text):
             self._parts(cls, text)
         if makes and not _is_test(self.file):
             for info in cls.functions.values():
@@ -124,6 +124,56 @@ class _File:
 
     # -- kept, not registered ------------------------------------------------------------------------------------------
 
+    def _may_keep(self, cls: ClassInfo, text: str) -> bool:
+        """Whether an attribute may hold modules out of sight: to find out for sure the class has to be made, which costs."""
+        for info in cls.functions.values():
+            if isinstance(info.node, ast.Lambda):
+                continue
+            made: set[str] = set()  # local names that may be modules
+            lists: set[str] = set()  # … and those that may hold some
+            for statement in statements(info.node.body):
+                if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
+                    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+                    local = {node.id for target in targets for node in ast.walk(target) if isinstance(node, ast.Name)}
+                    own = [name for target in targets for name in _own(target, info)]
+                    if own and self._may_hide(statement.value, f"self.{own[0]}", made, lists, text):
+                        return True
+                    if any(self._may_hide(statement.value, name, made, lists, text) for name in local):
+                        lists |= local
+                    elif _may_make(statement.value, made):
+                        made |= local
+        return False
+
+    def _may_hide(self, value: ast.expr, name: str, made: set[str], lists: set[str], text: str) -> bool:
+        match value:
+            case ast.Name(id=known):
+                return known in lists
+            case ast.IfExp(body=body, orelse=other):
+                return any(self._may_hide(arm, name, made, lists, text) for arm in (body, other))
+            case ast.BinOp(left=left, right=right):
+                return any(self._may_hide(side, name, made, lists, text) for side in (left, right))
+            case ast.List() | ast.Tuple() | ast.Dict() | ast.Set() | ast.ListComp() | ast.SetComp() | ast.DictComp():
+                return _may_make(value, made | lists) or _is_filled(name, text)
+            case ast.Call(func=ast.Name(id=called) | ast.Attribute(attr=called)):
+                if called in COLLECTS:
+                    return any(_may_make(item, made | lists) for item in value.args) or _is_filled(name, text)
+                if not called[:1].isupper():
+                    return called.endswith("s") and bool(MAKER.search(called))
+                return self._is_plain(value.func)
+        return False
+
+    def _is_plain(self, called: ast.expr) -> bool:
+        """Whether a class of the project is called that is used like a module and is none."""
+        root = called
+        while isinstance(root, ast.Attribute):
+            root = root.value
+        if not isinstance(root, ast.Name) or root.id not in self.program.project.index(self.file).bindings:
+            return False
+        for item in expressions.evaluate(self.run, called).refs:
+            if isinstance(item, ClassRef) and item.info.functions.keys() & {"forward", "__call__"}:
+                return not self.program.is_module_class(self.run, item.info)
+        return False
+
     def _constructed(self, cls: ClassInfo) -> Obj:
         """An object of a class, made with arguments nobody knows."""
         obj = self._made.get(id(cls.node))
@@ -131,6 +181,7 @@ class _File:
             obj = Obj("instance", ("self", cls.file.path, cls.name), cls=cls, label="self")
             obj.attrs["%symbolic"] = True
             self._made[id(cls.node)] = obj
+            self.run.budget = BUDGET
             calls.construct(self.run, obj, [], {}, cls.node)
         return obj
 
@@ -415,7 +466,11 @@ class _File:
         return "\n".join(self.file.lines[node.lineno - 1 : node.end_lineno])  # type: ignore[attr-defined]
 
 
-BUDGET = 40_000
+BUDGET = 4_000  # steps for one class: most take some hundred, and a large model is made of classes that are read as well
+COLLECTS = frozenset("list dict tuple set OrderedDict defaultdict deque zip".split())
+MAKER = re.compile(r"make|build|create|layer|block|module|conv|linear|head|net|model|clone|copy|parameter", re.I)
+# What is put into a list may be a module: a class, a maker or a name alone, or the line does not end there.
+PUT = re.compile(r"\b[A-Z]\w*\(|(?:make|build|create|clone|copy)\w*\(|^\s*[\w.]+\)?\s*$|[(\[{]\s*$|_(?:layer|block|module)s?\(")
 """How many steps the constructors of one file's classes may take."""
 
 
@@ -474,6 +529,24 @@ def _own(target: ast.expr, info: FunctionInfo) -> list[str]:
     ):
         return [target.attr]
     return []
+
+
+def _may_make(value: ast.expr, made: set[str]) -> bool:
+    """Whether a module may be in an expression: a class or a maker is called, or a name stands there that may be one."""
+    for node in ast.walk(value):
+        if isinstance(node, ast.Name) and node.id in made:
+            return True
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if (called[:1].isupper() and called not in COLLECTS) or MAKER.search(called):
+                return True
+    return False
+
+
+def _is_filled(name: str, text: str) -> bool:
+    """Whether things that may be modules are put into what ``name`` holds."""
+    put = rf"{re.escape(name)}(?:\.(?:append|extend|insert|update|setdefault|add)\(|\[[^\]\n]+\]\s*=(?!=))([^\n]*)"
+    return any(PUT.search(line) for line in re.findall(put, text))
 
 
 def _assignment(cls: ClassInfo, name: str) -> ast.stmt | None:
