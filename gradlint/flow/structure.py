@@ -466,7 +466,7 @@ class _File:
         return "\n".join(self.file.lines[node.lineno - 1 : node.end_lineno])  # type: ignore[attr-defined]
 
 
-BUDGET = 4_000  # steps for one class: most take some hundred, and a large model is made of classes that are read as well
+BUDGET = 1_500  # steps for one class: most take some hundred, and a large model is made of classes that are read as well
 COLLECTS = frozenset("list dict tuple set OrderedDict defaultdict deque zip".split())
 MAKER = re.compile(r"make|build|create|layer|block|module|conv|linear|head|net|model|clone|copy|parameter", re.I)
 # What is put into a list may be a module: a class, a maker or a name alone, or the line does not end there.
