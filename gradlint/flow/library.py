@@ -1445,7 +1445,9 @@ def _mark_cpu(run: Run, value: Value, node: ast.AST) -> Value:
     name = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else "cpu"
     mark = run.cut("cpu", "call", _method_name(node, name), node)
     dead = {(s, cuts if mark in cuts or len(cuts) >= 6 else (*cuts, mark)): trail for (s, cuts), trail in value.dead.items()}
-    return value.replace(marks=value.marks | {mark} if value.live else value.marks, dead=dead)
+    # what comes from somewhere unknown that no optimizer holds may be data as well
+    trains = any(source.kind != "opaque" or "%evidence" in source.attrs or source.parent is not None for source in value.live)
+    return value.replace(marks=value.marks | {mark} if trains else value.marks, dead=dead)
 
 
 def _string_method(text: str, name: str, args: Args) -> Value:

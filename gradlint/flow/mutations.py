@@ -55,6 +55,8 @@ class Mutations:
     def augmented(self, node: ast.AugAssign, old: Value, new: Value, result: Value) -> Value:
         """``target op= new``: the result, marked where ``old`` was needed."""
         symbol = SYMBOLS.get(type(node.op))
+        if new.is_const and isinstance(new.const, str):
+            return result
         if symbol is None or self.run.regions or _holds(node.target, "grad") or _holds(node.target, "data"):
             return result
         if isinstance(node.op, ast.Add) and (new.refs or new.kind not in (TENSOR, NUMBER, CONST)) and not old.live:
