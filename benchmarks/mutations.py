@@ -956,8 +956,9 @@ def report(outcome: Outcome, names: dict[str, str]) -> str:
         "gradlint, with its defaults, reported it there: a new finding of that rule, at the planted lines or told to come",
         "from them.",
         "",
-        f"{outcome.programs} programs, {outcome.given} of them training repositories by others, {planted} planted bugs, {found} found: **{_share(found, planted)}**. "
-        f"Reported in the programs before anything was planted: {len(outcome.before)}.",
+        f"{outcome.programs} programs, {outcome.given} of them training repositories by others; {planted} planted bugs, "
+        f"{found} found: **{_share(found, planted)}**. Reported in the programs before anything was planted: "
+        f"{len(outcome.before)}.",
         "",
         "| rule | planted | found | share |",
         "|---|---:|---:|---:|",
