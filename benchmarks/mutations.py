@@ -711,13 +711,13 @@ def softmax_twice(source: Source) -> Iterator[Mutant]:
 @plants("GRD501")
 def total_with_graph(source: Source) -> Iterator[Mutant]:
     """A running total of losses with their graphs."""
-    losses = {loss for _, loss in source.backwards()}
+    losses = {(loss, backward.function) for backward, loss in source.backwards()}
     for line in source.lines:
         match = re.fullmatch(r"([\w.]+) \+= (\w+)\.item\(\)", line.text)
-        if match and match[2] in losses:
+        if match and (match[2], line.function) in losses:
             yield from Change(source).replace(line, f"{match[1]} += {match[2]}").mutant("GRD501")
         collected = re.fullmatch(r"([\w.]+)\.append\((\w+)\.item\(\)\)", line.text)
-        if collected and collected[2] in losses:
+        if collected and (collected[2], line.function) in losses:
             yield from Change(source).replace(line, f"{collected[1]}.append({collected[2]})").mutant("GRD501")
 
 

@@ -125,6 +125,8 @@ class Mutations:
         """An optimizer changes its weights: what was computed with them, and is still there, cannot be differentiated."""
         run = self.run
         turns = tuple(turn.number for turn in run.watch.leaks.turns)
+        if not (run.watch.leaks.inside.get(turns[-1]) if turns else run.watch.roots):
+            return  # a step without a backward before it is another fault
         mark = Stepped(run.site(node), turns)
         for frame in run.frames or [run.frame]:
             for name, value in frame.env.items():
