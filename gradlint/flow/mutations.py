@@ -48,11 +48,12 @@ class Damaged:
 class Stepped:
     """The mark of what was computed with weights that a step has changed since, and of the turns of loops it was made in."""
 
-    __slots__ = ("site", "turns")
+    __slots__ = ("marked", "site", "turns")
 
     def __init__(self, site: Site, turns: tuple[int, ...]) -> None:
         self.site = site
         self.turns = turns
+        self.marked: list[Value] = []
 
 
 class Mutations:
@@ -135,9 +136,8 @@ class Mutations:
                 # a layer's weight is needed to go on to what lies in front of it
                 if any(isinstance(tag, Stepped) for tag in value.tags) or GUESSED in value.tags:
                     continue
-                frame.env[name] = value.replace(
-                    tags=value.tags | {mark}, terms=tuple(t.replace(tags=t.tags | {mark}) for t in value.terms)
-                )
+                frame.env[name] = value.replace(tags=value.tags | {mark})
+                mark.marked.append(frame.env[name])
 
     def backward(self, root: Root) -> None:
         """A loss is back-propagated: what it needs has been changed, or not."""
@@ -145,7 +145,8 @@ class Mutations:
             self.run.watch.facts.append(_told(tag, root))
         turns = tuple(turn.number for turn in self.run.watch.leaks.turns)
         for tag in {tag for tag in root.value.tags if isinstance(tag, Stepped) and tag.turns == turns}:
-            self._after_step(tag, root)
+            if any(value is root.value for value in tag.marked):
+                self._after_step(tag, root)
 
     # -- verdicts ------------------------------------------------------------------------------------------------------
 
