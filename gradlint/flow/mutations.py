@@ -144,9 +144,9 @@ class Mutations:
         for tag in {tag for part in (root.value, *root.value.terms) for tag in part.tags if isinstance(tag, Damaged)}:
             self.run.watch.facts.append(_told(tag, root))
         turns = tuple(turn.number for turn in self.run.watch.leaks.turns)
-        for tag in {tag for tag in root.value.tags if isinstance(tag, Stepped) and tag.turns == turns}:
-            if any(value is root.value for value in tag.marked):
-                self._after_step(tag, root)
+        for mark in {tag for tag in root.value.tags if isinstance(tag, Stepped) and tag.turns == turns}:
+            if any(value is root.value for value in mark.marked):
+                self._after_step(mark, root)
 
     # -- verdicts ------------------------------------------------------------------------------------------------------
 
