@@ -947,6 +947,7 @@ def report(outcome: Outcome, names: dict[str, str]) -> str:
     """The tables, as Markdown."""
     planted = sum(count.planted for count in outcome.rules.values())
     found = sum(count.found for count in outcome.rules.values())
+    others = f", {outcome.given} of them training repositories by others" if outcome.given else ""
     rows = [
         "# Planted bugs",
         "",
@@ -956,7 +957,7 @@ def report(outcome: Outcome, names: dict[str, str]) -> str:
         "gradlint, with its defaults, reported it there: a new finding of that rule, at the planted lines or told to come",
         "from them.",
         "",
-        f"{outcome.programs} programs, {outcome.given} of them training repositories by others; {planted} planted bugs, "
+        f"{outcome.programs} programs{others}; {planted} planted bugs, "
         f"{found} found: **{_share(found, planted)}**. Reported in the programs before anything was planted: "
         f"{len(outcome.before)}.",
         "",
