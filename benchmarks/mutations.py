@@ -711,13 +711,13 @@ def softmax_twice(source: Source) -> Iterator[Mutant]:
 @plants("GRD501")
 def total_with_graph(source: Source) -> Iterator[Mutant]:
     """A running total of losses with their graphs."""
-    losses = {loss for _, loss in source.backwards()}
+    losses = {(loss, backward.function) for backward, loss in source.backwards()}
     for line in source.lines:
         match = re.fullmatch(r"([\w.]+) \+= (\w+)\.item\(\)", line.text)
-        if match and match[2] in losses:
+        if match and (match[2], line.function) in losses:
             yield from Change(source).replace(line, f"{match[1]} += {match[2]}").mutant("GRD501")
         collected = re.fullmatch(r"([\w.]+)\.append\((\w+)\.item\(\)\)", line.text)
-        if collected and collected[2] in losses:
+        if collected and (collected[2], line.function) in losses:
             yield from Change(source).replace(line, f"{collected[1]}.append({collected[2]})").mutant("GRD501")
 
 
@@ -947,6 +947,7 @@ def report(outcome: Outcome, names: dict[str, str]) -> str:
     """The tables, as Markdown."""
     planted = sum(count.planted for count in outcome.rules.values())
     found = sum(count.found for count in outcome.rules.values())
+    others = f", {outcome.given} of them training repositories by others" if outcome.given else ""
     rows = [
         "# Planted bugs",
         "",
@@ -956,8 +957,9 @@ def report(outcome: Outcome, names: dict[str, str]) -> str:
         "gradlint, with its defaults, reported it there: a new finding of that rule, at the planted lines or told to come",
         "from them.",
         "",
-        f"{outcome.programs} programs, {outcome.given} of them training repositories by others, {planted} planted bugs, {found} found: **{_share(found, planted)}**. "
-        f"Reported in the programs before anything was planted: {len(outcome.before)}.",
+        f"{outcome.programs} programs{others}; {planted} planted bugs, "
+        f"{found} found: **{_share(found, planted)}**. Reported in the programs before anything was planted: "
+        f"{len(outcome.before)}.",
         "",
         "| rule | planted | found | share |",
         "|---|---:|---:|---:|",

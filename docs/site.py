@@ -31,6 +31,7 @@ GUIDES = {
     "editors.md": "In the editor",
     "ci.md": "In CI and in the hook",
     "monitors.md": "Monitors",
+    "mutations.md": "Planted bugs",
     "design.md": "Design",
 }
 """The pages of ``docs/`` that the site shows, with their titles there."""

@@ -325,7 +325,7 @@ def _of_call(reader: Reader, node: ast.Call, inside: Function) -> int | None:
             return 1 if node.func.attr in PLAIN else None
     if row is None or row.get("results"):
         return None
-    return 1 if row.effect in ("flow", "nondifferentiable", "cut", "inplace", "leaf", "constant") else None
+    return 1 if row.effect in ("flow", "nondifferentiable", "cut", "inplace", "leaf", "constant", "copy", "move") else None
 
 
 # Methods of tensors that have no row of their own, since gradient just flows through them.

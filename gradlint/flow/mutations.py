@@ -10,6 +10,7 @@ from gradlint.core import Confidence, Span, Step
 from gradlint.flow import facts
 from gradlint.flow.heap import Obj, ParamSet
 from gradlint.flow.lattice import CONST, NUMBER, TENSOR, Site, Value
+from gradlint.flow.leaks import GUESSED
 from gradlint.flow.reading import words
 
 if TYPE_CHECKING:
@@ -42,6 +43,17 @@ class Damaged:
         self.made = made
         self.api = api
         self.sure = sure
+
+
+class Stepped:
+    """The mark of what was computed with weights that a step has changed since, and of the turns of loops it was made in."""
+
+    __slots__ = ("marked", "site", "turns")
+
+    def __init__(self, site: Site, turns: tuple[int, ...]) -> None:
+        self.site = site
+        self.turns = turns
+        self.marked: list[Value] = []
 
 
 class Mutations:
@@ -112,12 +124,53 @@ class Mutations:
             return result
         return self._changed(value, result, "inplace=True", node)
 
+    def stepped(self, owners: frozenset[Obj], node: ast.AST) -> None:
+        """An optimizer changes its weights: what was computed with them, and is still there, cannot be differentiated."""
+        run = self.run
+        turns = tuple(turn.number for turn in run.watch.leaks.turns)
+        if not (run.watch.leaks.inside.get(turns[-1]) if turns else run.watch.roots):
+            return  # a step without a backward before it is another fault
+        mark = Stepped(run.site(node), turns)
+        for frame in run.frames or [run.frame]:
+            for name, value in frame.env.items():
+                if value.refs or value.kind != TENSOR or not value.live or len(value.live & owners) < 2:
+                    continue
+                # a layer's weight is needed to go on to what lies in front of it
+                if any(isinstance(tag, Stepped) for tag in value.tags) or GUESSED in value.tags:
+                    continue
+                frame.env[name] = value.replace(tags=value.tags | {mark})
+                mark.marked.append(frame.env[name])
+
     def backward(self, root: Root) -> None:
         """A loss is back-propagated: what it needs has been changed, or not."""
         for tag in {tag for part in (root.value, *root.value.terms) for tag in part.tags if isinstance(tag, Damaged)}:
             self.run.watch.facts.append(_told(tag, root))
+        turns = tuple(turn.number for turn in self.run.watch.leaks.turns)
+        for mark in {tag for tag in root.value.tags if isinstance(tag, Stepped) and tag.turns == turns}:
+            if any(value is root.value for value in mark.marked):
+                self._after_step(mark, root)
 
     # -- verdicts ------------------------------------------------------------------------------------------------------
+
+    def _after_step(self, tag: Stepped, root: Root) -> None:
+        """A loss is back-propagated through weights that have been changed since it was computed."""
+        node = root.site.node
+        name = ""
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name):
+            name = node.func.value.id
+        made = self.run.frame.places.get(name)
+        if made is None or root.returned:
+            return
+        where, loss = _span(tag.site), _span(root.site)
+        path = (
+            Step(loss, "backward needs the weights as they were when the loss was computed"),
+            Step(where, "the step changes them in place"),
+            Step(_span(made), f"`{name}` was computed before"),
+        )
+        fact = facts.SavedChanged(
+            where, Confidence.MEDIUM, path, api=words(tag.site.node), made=_span(made), by=name, backward=loss
+        )
+        self.run.watch.facts.append(fact)
 
     def _changed(self, old: Value, result: Value, api: str, node: ast.AST) -> Value:
         from gradlint.flow.modules import frozen

@@ -247,6 +247,8 @@ def _getattr(run: Run, args: Args, kwargs: Kwargs, node: ast.AST) -> Value:
                 held = [v for k, v in item.attrs.items() if isinstance(v, Value) and not k.startswith("%")]
                 flow = run.flow([w for v in held for w in containers.everything(run, v)], UNKNOWN)
                 return Value(UNKNOWN, flow.live, flow.dead, opaque=True)
+            if isinstance(item, LibRef) and run.program.knowledge.canonical(item.name) == modules.OPTIMIZER.rpartition(".")[0]:
+                return ref(LibRef(modules.OPTIMIZER))  # one of them, whichever
             if isinstance(item, LibRef):
                 found = run.allocate("opaque", node, tag="getattr")
                 found.attrs["%chosen_from"] = item.name

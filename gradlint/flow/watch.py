@@ -137,6 +137,7 @@ class Watch:
         self.switched: dict[int, Cut] = {}
         self.loaded_into: set[Obj] = set()
         self._nested = 0
+        self._together: list[Root] = []
         self.callbacks: dict[ast.AST, FunctionRef] = {}
         self._random: set[Obj] = set()
         self.made: list[Obj] = []
@@ -487,6 +488,7 @@ class Watch:
         for known in self.roots:
             if known.site.node is node and known.value is value:
                 return
+        self._together = []
         if len(self.roots) < 400:
             modes = {source: source.attrs.get("%mode") for source in states}
             self.roots.append(Root(value, site, path, states, modes, returned, []))
@@ -576,12 +578,15 @@ class Watch:
             return
         own: OptimizerState = obj.attrs["%optimizer"]
         self.steppers.add(obj)
-        self.trace.event(STEP, self.run.site(node), obj, frozenset(e.owner for e in own.params), closed=not own.opaque, by=by)
+        held = frozenset(e.owner for e in own.params)
+        self.trace.event(STEP, self.run.site(node), obj, held, closed=not own.opaque, by=by)
+        self.mutations.stepped(held, node)
         path = self.here()
         for root in reversed(self.roots):
-            if obj in root.targets or (root.targets and root is not self.roots[-1]):
+            if obj in root.targets or (root.targets and root not in self._together):
                 break
             root.targets.append(obj)
+            self._together.append(root)
         left: list[Pending] = []
         for item in self.pending:
             if item.optimizer is not obj or not self.compatible(item.path, path):

@@ -53,7 +53,7 @@ class InplaceOnSavedTensor(Rule[SavedChanged]):
             f"gradient: the backward at {self.place(fact.backward)} fails.",
             fact=fact,
             help="Compute a new tensor instead of changing this one.",
-            claim=Claim("flow", "raises", (), fact.span),
+            claim=Claim("flow", "saved-changed", (), fact.span),
             fix=fix,
         )
 

@@ -34,6 +34,6 @@ class AutogradFunctionArity(Rule[GradientCount]):
             f"({self.place(fact.forward)}) takes {fact.wanted} arguments: PyTorch wants one for each, in order, and fails.",
             fact=fact,
             help="Return one value for each argument, `None` for those that are no tensors or need no gradient.",
-            claim=Claim("autograd", "gradient-count", (fact.function,), fact.span),
+            claim=Claim("autograd", "too-few-gradients", (fact.function,), fact.span),
             fix=fix,
         )

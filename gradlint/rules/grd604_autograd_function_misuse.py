@@ -10,6 +10,14 @@ from gradlint.syntax import edits
 from gradlint.syntax.rule import Rule
 from gradlint.syntax.wording import code
 
+_CLAIMS = {
+    "direct": "bypassed",
+    "instance": "raises",
+    "method": "raises",
+    "result": "not-saved",
+    "between": "not-saved",
+}
+
 
 class AutogradFunctionMisuse(Rule[FunctionMisused]):
     """GRD604: a custom autograd function is used past autograd."""
@@ -71,7 +79,7 @@ class AutogradFunctionMisuse(Rule[FunctionMisused]):
             fact=fact,
             help=help,
             severity=severity,
-            claim=Claim("autograd", fact.form, (fact.function,), fact.span),
+            claim=Claim("autograd", _CLAIMS[fact.form], (fact.function,), fact.span),
             fix=fix,
         )
 

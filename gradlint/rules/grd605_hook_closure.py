@@ -40,7 +40,7 @@ class HookClosure(Rule[Fact]):
             "here see the values of the last turn.",
             fact=fact,
             help=f"Bind the value when the hook is made: an argument with a default, {code(f'{name}={name}')}.",
-            claim=Claim("flow", "late-binding", fact.names, fact.span),
+            claim=Claim("flow", "late-bound", fact.names, fact.span),
             fix=fix,
         )
 

@@ -32,7 +32,7 @@ class ForwardHookCutsGraph(Rule[HookCutsGraph]):
             f"cut it off: no gradient of the loss at {self.place(fact.loss)} gets back to {subjects} through {them}.",
             fact=fact,
             help="Return nothing from a hook that only looks, and keep what it notes apart from what it returns.",
-            claim=Claim("flow", {"loss": "severed", "term": "inert"}.get(fact.scope, "starved"), fact.starved, fact.span),
+            claim=Claim("flow", {"loss": "severed", "term": "inert"}.get(fact.scope, "starved"), fact.starved, fact.cut),
             fix=fix,
         )
 

@@ -37,6 +37,6 @@ class HookMaskDtype(Rule[HookMaskType]):
             "a gradient of another type, and backward fails.",
             fact=fact,
             help=f"Cast it to the gradient's type: {code(f'{fact.mask}.to({fact.gradient}.dtype)')}.",
-            claim=Claim("flow", "raises", (fact.mask,), fact.span),
+            claim=Claim("flow", "hook-changes-dtype", (fact.mask,), fact.span),
             fix=fix,
         )
