@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from gradlint.core import Confidence, Span, Step
 from gradlint.flow import facts
-from gradlint.flow.heap import Obj
+from gradlint.flow.heap import Obj, ParamSet
 from gradlint.flow.lattice import TENSOR, UNKNOWN, Cut, Site, Trait, Value
 
 if TYPE_CHECKING:
@@ -220,6 +220,13 @@ class Autograd:
                 continue
             self._in_inference(self.run.site(node), region, (), self.run.site(node))
             return
+
+    def given_data(self, holder: Value, region: Cut) -> None:
+        """``p.data = …`` of something made in inference mode: the parameter is an inference tensor from then on."""
+        for item in holder.refs:
+            owners = [e.owner for e in item.entries] if isinstance(item, ParamSet) else [item] if isinstance(item, Obj) else []
+            for owner in owners:
+                self.run.heap.write(owner, "%inference", region)
 
     def _surely_requires_grad(self, source: Obj) -> bool:
         from gradlint.flow.modules import frozen

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DISCOUNTED = "discounted"
 # Words of rewards, discounts and what follows; only beside the form of a bootstrapped target do they say anything.
-RETURNS = re.compile(r"gamma|discount|reward|\brews?\b|return|done|termina|not_?done|next|bootstrap|(?:\b|_)td(?:\b|_)", re.I)
+RETURNS = re.compile(r"gamma|discount|target|reward|\brews?\b|return|done|termina|not_?done|next|bootstrap|(?:\b|_)td(?:\b|_)", re.I)
 # Functions of automatic differentiation that turn a gradient round.
 REVERSAL = re.compile(r"\.neg_?\(\)|=\s*-\s*\w|return\s+-|-\s*(?:ctx|self)\.|\*\s*-|-\w*grad", re.I)
 
@@ -239,7 +239,9 @@ class Crossings:
                         found.setdefault(id(call.site.node), fact)
         for fact in self._leftovers():
             found.setdefault(fact.span, fact)
-        spans = {fact.span: fact for fact in found.values()}
+        spans: dict[object, facts.Fact] = {}
+        for fact in found.values():
+            spans.setdefault(fact.span, fact)
         return list(spans.values())
 
     def _crossed(self, root: Root) -> list[tuple[Made, str, frozenset[Obj]]]:

@@ -280,6 +280,8 @@ def store_attribute(
         run.watch.attribute_stored(holder, name, value, node)
         if name == "grad":
             run.watch.gradient_stored(holder, value, node)
+    if name == "data" and value.region is not None and value.region.kind == "inference-mode":
+        run.watch.autograd.given_data(holder, value.region)
     for item in holder.refs:
         if isinstance(item, ParamSet):
             if name == "requires_grad":
@@ -717,6 +719,11 @@ def _call_object_method(run: Run, obj: Obj, name: str, args: list[Value], kwargs
             value = calls.call_function(run, FunctionRef(info, None, ref(obj)), [], {}, node)
             return calls.call_value(run, value, args, kwargs, node)
         receiver = None if info.decorated_with("staticmethod") else ref(obj)
+        if name == "forward" and is_module(run, obj):
+            run.watch.computing()
+            result = calls.call_function(run, FunctionRef(info, None, receiver), args, kwargs, node)
+            run.watch.computed(obj, node)
+            return run.watch.crossings.called(obj, args, kwargs, result, node)
         result = calls.call_function(run, FunctionRef(info, None, receiver), args, kwargs, node)
         if is_optimizer(run, obj):
             if name == "step":
