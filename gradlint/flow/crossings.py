@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 DISCOUNTED = "discounted"
 # Words of rewards, discounts and what follows; only beside the form of a bootstrapped target do they say anything.
-RETURNS = re.compile(r"gamma|discount|target|reward|\brews?\b|return|done|termina|not_?done|next|bootstrap|(?:\b|_)td(?:\b|_)", re.I)
+RETURNS = re.compile(r"gamma|discount|target|reward|\brews?\b|return|done|termina|next|bootstrap|(?:\b|_)td(?:\b|_)", re.I)
 # Functions of automatic differentiation that turn a gradient round.
 REVERSAL = re.compile(r"\.neg_?\(\)|=\s*-\s*\w|return\s+-|-\s*(?:ctx|self)\.|\*\s*-|-\w*grad", re.I)
 
