@@ -65,12 +65,14 @@ class Autograd:
     def detached(self, receiver: Value, node: ast.AST) -> None:
         """``x.detach()`` of a tensor."""
         run = self.run
-        if node is not run.watch.bare or not isinstance(node, ast.Call) or run.regions or not receiver.live:
+        bare = run.watch.bare
+        listed = isinstance(bare, ast.ListComp | ast.SetComp) and bare.elt is node
+        if not (node is bare or listed) or not isinstance(node, ast.Call) or run.regions or not receiver.live:
             return
         if receiver.kind not in (TENSOR, UNKNOWN) or receiver.refs or not isinstance(node.func, ast.Attribute):
             return
         target = node.func.value
-        each = isinstance(target, ast.Name) and self._varies(target.id, node)
+        each = listed or (isinstance(target, ast.Name) and self._varies(target.id, node))
         self._add(facts.ResultDropped, run.site(node), method="detach", form="detach", each=each)
 
     def _varies(self, name: str, node: ast.AST) -> bool:
@@ -127,6 +129,10 @@ class Autograd:
             holder = run.frame.env.get(target.value.id)
             if holder is not None and len(holder.refs) == 1 and isinstance(holder.refs[0], Obj):
                 value = holder.refs[0].attrs.get(target.attr)
+        elif isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant | ast.Name):
+            from gradlint.flow.expressions import evaluate
+
+            value = evaluate(run, ast.copy_location(ast.Subscript(target.value, target.slice, ast.Load()), target))
         if not isinstance(value, Value):
             return []
         if value.trait is not None and value.trait.kind == REBOUND and value.trait.subject is not None:

@@ -507,7 +507,8 @@ class LeafRebound(Fact):
     """A name is given a computed tensor where the program goes on to treat it as a leaf. ``span``: the assignment statement.
 
     ``name``: the name.  ``form``: ``update`` (computed from its own gradient), ``replaced`` (computed from the leaf that it
-    held), ``derived`` (computed from a leaf made in the same expression) or ``lost`` (an update that nobody reads).
+    held), ``derived`` (computed from a leaf made in the same expression), ``listed`` (a list of updated tensors takes the place
+    of the list of leaves) or ``lost`` (an update that nobody reads).
     ``used``: what shows that a leaf is meant, ``grad``, ``optimizer`` or ``loss``; ``use``: where.
     ``off``: gradient is switched off there.  ``cleared``: the program clears the gradient of that name.
     """

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Methods of tensors that return a new one; of a module, some of them work in place.
 MOVES = frozenset("to cuda cpu float double half bfloat16 long int clone type contiguous requires_grad".split())
 DROPPED = re.compile(rf"^\s*[\w.\[\]'\"]+\.(?:detach|{'|'.join(MOVES)})\(.*\)\s*(?:#.*)?$|\.requires_grad_\s*(?:#.*)?$", re.M)
-UPDATED = re.compile(r"^\s*(\w+)\s*=\s*\1\s*[-+].*\b\1\.grad\b", re.M)
+UPDATED = re.compile(r"^\s*(\w+)\s*=\s*\1\s*[-+].*\b\1\.grad\b|=\s*\[\s*(\w+)\s*[-+].*\b\2\.grad\b.*\bfor\s+\2\b", re.M)
 BUDGET = 2000
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
@@ -127,6 +127,9 @@ def _bindings(scope: ast.AST) -> dict[str, list[ast.expr | None]]:
 def _updates(file: SourceFile) -> Iterator[facts.Fact]:
     """``p = p - lr * p.grad`` of a variable of a loop or an argument that nothing reads afterwards."""
     assert file.tree is not None
+    for loop in ast.walk(file.tree):
+        if isinstance(loop, ast.For | ast.While):
+            yield from _listed(file, loop)
     for scope in ast.walk(file.tree):
         if isinstance(scope, ast.For):
             names = {part.id for part in ast.walk(scope.target) if isinstance(part, ast.Name)}
@@ -147,6 +150,27 @@ def _updates(file: SourceFile) -> Iterator[facts.Fact]:
                 )
 
 
+def _listed(file: SourceFile, loop: ast.For | ast.While) -> Iterator[facts.Fact]:
+    """``weights = [w - lr * w.grad for w in weights]`` in a loop: no leaves, whose gradient is read in the next turn."""
+    for statement in ast.walk(loop):
+        if (
+            not isinstance(statement, ast.Assign)
+            or len(statement.targets) != 1
+            or not isinstance(statement.value, ast.ListComp)
+        ):
+            continue
+        made, (comprehension, *more) = statement.value.elt, statement.value.generators
+        name, item = ast.unparse(statement.targets[0]), comprehension.target
+        if more or not isinstance(item, ast.Name) or ast.unparse(comprehension.iter) != name:
+            continue
+        if _updates_itself(made, item.id) and "requires_grad" not in ast.unparse(loop):
+            where = file.span(statement)
+            path = (Step(where, f"in the next turn the tensors in `{name}` have no gradient"),)
+            yield facts.LeafRebound(
+                where, Confidence.HIGH, path, name=name, form="listed", used="grad", use=where, off=False, cleared=True
+            )
+
+
 def _statements(body: list[ast.stmt], *, loops: bool) -> Iterator[ast.Assign]:
     """The assignments of a block, not those of functions in it; those of loops in it only where ``loops`` says."""
     for statement in body:
@@ -163,12 +187,18 @@ def _updated(statement: ast.Assign) -> str:
     if len(statement.targets) != 1 or not isinstance(statement.targets[0], ast.Name) or not isinstance(value, ast.BinOp):
         return ""
     name = statement.targets[0].id
-    own = isinstance(value.left, ast.Name) and value.left.id == name and isinstance(value.op, ast.Add | ast.Sub)
-    reads = any(
+    return name if _updates_itself(value, name) else ""
+
+
+def _updates_itself(value: ast.expr, name: str) -> bool:
+    """``w - lr * w.grad``."""
+    if not isinstance(value, ast.BinOp) or not isinstance(value.op, ast.Add | ast.Sub):
+        return False
+    own = isinstance(value.left, ast.Name) and value.left.id == name
+    return own and any(
         isinstance(part, ast.Attribute) and part.attr == "grad" and isinstance(part.value, ast.Name) and part.value.id == name
         for part in ast.walk(value.right)
     )
-    return name if own and reads else ""
 
 
 def _read_after(body: list[ast.stmt], statement: ast.Assign, name: str) -> bool:

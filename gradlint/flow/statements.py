@@ -13,7 +13,7 @@ from gradlint.flow.calls import enter_context, iterate_generator, make_function
 from gradlint.flow.conditions import decide, narrow, narrow_attribute, splits
 from gradlint.flow.frame import BREAK, CONTINUE, DONE, FALL, RAISE, RETURN, branch, guarded, join_envs
 from gradlint.flow.heap import ClassRef, LibRef, Obj
-from gradlint.flow.lattice import NONE, TRUE, UNKNOWN_VALUE, Value, ref
+from gradlint.flow.lattice import FALSE, NONE, TRUE, UNKNOWN_VALUE, Value, ref
 from gradlint.flow.reading import words
 from gradlint.survey.project import import_bindings, is_main_guard
 
@@ -56,6 +56,9 @@ def _assign(run: Run, node: ast.Assign) -> int:
                 for place, value in zip(target.elts, values, strict=True):
                     assign(run, place, value, node)
                 return FALL
+    if len(node.targets) == 1 and isinstance(node.targets[0], ast.Attribute) and node.targets[0].attr == "requires_grad":
+        if isinstance(node.value, ast.Compare | ast.Call | ast.BoolOp | ast.UnaryOp) and splits(run, node.value):
+            return branch(run, run.frame, [partial(_flagged, run, node, truth) for truth in (True, False)], split=True)
     value = expressions.evaluate(run, node.value)
     if isinstance(node.value, ast.Attribute) and node.value.attr == "training" and not value.is_const:
         value = TRUE  # a mode is remembered to go back to it, and nobody goes back to evaluation
@@ -63,6 +66,14 @@ def _assign(run: Run, node: ast.Assign) -> int:
         value = _sum_kept(run, node.targets[0], node.value, value, node)
     for place in node.targets:
         assign(run, place, value, node)
+    return FALL
+
+
+def _flagged(run: Run, node: ast.Assign, truth: bool) -> int:
+    """``p.requires_grad = "head" in name``, for the parameters of which the test has this truth."""
+    if not narrow(run, node.value, truth):
+        return RAISE
+    assign(run, node.targets[0], TRUE if truth else FALSE, node)
     return FALL
 
 
@@ -109,7 +120,7 @@ def _as_load(target: ast.expr) -> ast.expr:
 def assign(run: Run, target: ast.expr, value: Value, node: ast.AST, *, augmented: bool = False) -> None:
     """Bind ``value`` to an assignment target."""
     kind = type(target)
-    if (value.live or value.dead) and kind in (ast.Name, ast.Attribute):
+    if (value.live or value.dead) and kind in (ast.Name, ast.Attribute, ast.Subscript):
         value = run.watch.autograd.bound(target, value, node)
     if kind is ast.Name:
         value = run.leave(value, node, f"assigned to `{target.id}`")  # type: ignore[attr-defined]

@@ -34,6 +34,12 @@ class LeafRebound(Rule[Fact]):
         if fact.form == "lost":
             message = f"This gives {name} a new tensor, which nothing reads: the tensor that has the gradient stays as it was."
             help = in_place
+        elif fact.form == "listed":
+            message = (
+                f"This fills {name} with new tensors, which are no leaves: in the next turn none of them has a gradient, and "
+                "the tensors that are updated are no longer trained."
+            )
+            help = "Change each in place, under `torch.no_grad()`, and clear its gradient."
         elif fact.used == "optimizer":
             message = (
                 f"{name} is the result of an operation and no leaf: the optimizer at {self.place(fact.use)} refuses it, "
