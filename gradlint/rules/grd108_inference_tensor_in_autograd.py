@@ -57,7 +57,12 @@ class InferenceTensorInAutograd(Rule[InferenceTensorUsed]):
             )
             help = "Make it under `torch.no_grad()` instead, or `clone()` it outside of the region first."
         self.report(
-            fact.span, message, fact=fact, help=help, claim=Claim("flow", "inference-tensor", fact.parts, fact.span), fix=fix
+            fact.span,
+            message,
+            fact=fact,
+            help=help,
+            claim=Claim("flow", "inference-tensor" if fact.parts else "raises", fact.parts, fact.span),
+            fix=fix,
         )
 
     def _used(self, node: cst.Call | cst.BinaryOperation) -> None:

@@ -64,7 +64,9 @@ class LeafRebound(Rule[Fact]):
                 "the gradient is in a tensor that has no name."
             )
             help = "Do this first, and call `requires_grad_()` on the result."
-        self.report(fact.span, message, fact=fact, help=help, claim=Claim("flow", "no-leaf", (fact.name,), fact.span), fix=fix)
+        self.report(
+            fact.span, message, fact=fact, help=help, claim=Claim("flow", "not-a-leaf", (fact.name,), fact.span), fix=fix
+        )
 
     def _fixed(self, fact: Fact, node: cst.Assign) -> tuple[str, edits.Edits]:
         if fact.form in ("update", "lost"):

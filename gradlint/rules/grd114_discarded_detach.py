@@ -53,4 +53,4 @@ class DiscardedDetach(Rule[ResultDropped]):
                     if fact.each
                     else "Assign the result, or call `detach_()`."
                 )
-        self.report(fact.span, message, fact=fact, help=help, claim=Claim("flow", "without-effect", (), fact.span), fix=fix)
+        self.report(fact.span, message, fact=fact, help=help, claim=Claim("flow", "discarded", (), fact.span), fix=fix)

@@ -51,7 +51,12 @@ class FrozenDropoutInTrainMode(Rule[FrozenDropoutTraining]):
             "another network in every batch.",
             fact=fact,
             help=f"Call {call} {when}, and again after each `train()` that covers it.",
-            claim=Claim("state", "random-though-frozen", (fact.module,), fact.span),
+            claim=Claim(
+                "state",
+                "random-though-frozen" if fact.form == "freeze" else "evaluated-in-train-mode",
+                (fact.module,),
+                fact.span,
+            ),
             fix=fix,
         )
 

@@ -46,7 +46,7 @@ class TargetNotDetached(Rule[Fact]):
             message,
             fact=fact,
             help=f"Compute the target under {code('torch.no_grad()')}, or detach it.",
-            claim=Claim("flow", "target-live", fact.parts, fact.span),
+            claim=Claim("flow", "let-through", fact.parts, fact.span),
             fix=fix,
         )
 
