@@ -11,7 +11,7 @@ from gradlint.core import Confidence, Step
 from gradlint.flow import expressions, facts
 from gradlint.flow.facts import ResultDropped
 from gradlint.flow.heap import LibRef
-from gradlint.flow.run import Run
+from gradlint.flow.run import Exhausted, Run
 
 if TYPE_CHECKING:
     from gradlint.flow.program import Program
@@ -32,7 +32,10 @@ def inspect(program: Program, file: SourceFile) -> list[facts.Fact]:
         return []
     found: list[facts.Fact] = []
     if DROPPED.search(file.text):
-        found += _Dropped(program, file).facts()
+        try:
+            found += _Dropped(program, file).facts()
+        except Exhausted:
+            pass
     if UPDATED.search(file.text):
         found += _updates(file)
     return found
