@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gradlint.core import Confidence, Step
@@ -32,10 +33,8 @@ def inspect(program: Program, file: SourceFile) -> list[facts.Fact]:
         return []
     found: list[facts.Fact] = []
     if DROPPED.search(file.text):
-        try:
+        with suppress(Exhausted):
             found += _Dropped(program, file).facts()
-        except Exhausted:
-            pass
     if UPDATED.search(file.text):
         found += _updates(file)
     return found

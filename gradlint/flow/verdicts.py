@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from gradlint.core import Confidence, Span, Step
@@ -11,6 +12,7 @@ from gradlint.flow import contracts, facts, hooks, typestate
 from gradlint.flow.heap import Obj, source_sort
 from gradlint.flow.lattice import Cut, Site, Trail, Value
 from gradlint.flow.modules import frozen, has_own_parameters, is_module, may_be_module, walk
+from gradlint.flow.run import Exhausted
 
 if TYPE_CHECKING:
     from gradlint.flow.membership import Missed
@@ -63,8 +65,9 @@ def judge(run: Run) -> Judgement:
     _judge_modes(run, judgement)
     run.watch.membership.judge(judgement)
     run.watch.leaks.judge(judgement)
-    run.watch.restless.judge(judgement)
-    run.watch.crossings.judge(judgement)
+    with suppress(Exhausted):  # a run that has no steps left says nothing more
+        run.watch.restless.judge(judgement)
+        run.watch.crossings.judge(judgement)
     judgement.facts.extend(typestate.judge(run))
     judgement.promises = contracts.observe(run)
     judgement.facts = [_by_statement(fact) for fact in judgement.facts]
