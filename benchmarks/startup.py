@@ -89,44 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    train(DataLoader(torch.load("data.pt"), batch_size=32))
-"""
-
-
-def processor(command: list[str], folder: Path) -> float:
-    """The milliseconds of processor time that a command takes."""
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(command, cwd=folder, env={**environment, "PYTHONPATH": str(ROOT)}, capture_output=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return 1000 * (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-
-
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
-    options = parser.parse_args()
-    commands = {
-        "python -c pass": [sys.executable, "-c", "pass"],
-        "gradlint": [sys.executable, "-m", "gradlint", "check", "--no-cache", "clean.py"],
-    }
-    taken: dict[str, list[float]] = {name: [] for name in commands}
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        (folder / "clean.py").write_text(CLEAN)
-        for number in range(-1, options.rounds):
-            for name, command in commands.items():
-                seconds = processor(command, folder)
-                if number >= 0:  # the first run compiles
-                    taken[name].append(seconds)
-    nothing, checked = taken.values()
-    for name, values in taken.items():
-        print(f"{name}: median {statistics.median(values):.1f} ms, least {min(values):.1f} ms of processor time")
-    print(
-        f"ratio: {statistics.median(checked) / statistics.median(nothing):.1f} of medians, {min(checked) / min(nothing):.1f} of leasts"
-    )
-
-
-if __name__ == "__main__":
     main()
