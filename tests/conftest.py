@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -9,6 +10,9 @@ import pytest
 from gradlint.verify.client import Server
 
 pytest_plugins = ["gradlint.testing.plugin", "pytester"]
+
+# Hundreds of processes are started: the first leaves its compiled modules to the others, whatever the surroundings say.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ def severed(**changes: object) -> facts.Severed:
 def test_fields_and_defaults() -> None:
     fact = severed()
     assert (fact.span, fact.cut, fact.differentiable) == (HERE, "detach", "")
-    assert fact.names[:3] == ("span", "confidence", "path")
-    assert facts.DeviceRoundTrip.names[3:] == ("api", "loss")
+    assert fact.fields[:3] == ("span", "confidence", "path")
+    assert facts.DeviceRoundTrip.fields[3:] == ("api", "loss")
     assert "differentiable=''" in repr(fact)
 
 

@@ -20,7 +20,7 @@ from lsprotocol import types as t  # noqa: E402 - only with pytest-lsp
 from pytest_lsp.client import LanguageClient, client_capabilities, make_test_lsp_client  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 8.0  # seconds; what is waited for takes a fraction of one on an idle machine
+PATIENCE = 20.0  # seconds; what is waited for takes a fraction of one on an idle machine
 
 HELPER = """\
 import torch

@@ -101,6 +101,31 @@ def test_trouble_leaves_nothing_that_is_known(tmp_path: Path, monkeypatch: pytes
     assert work._carry_out(request).files[tmp_path / "train.py"]
 
 
+def test_rows_of_the_project_are_read_again(tmp_path: Path) -> None:
+    """A change of a knowledge file holds when the settings are read again."""
+    (tmp_path / "engine.py").write_text("def run(loss):\n    loss.backward()\n")
+    (tmp_path / "train.py").write_text(
+        "import torch\nfrom torch import nn\nimport ours\n\nnet = nn.Linear(2, 2)\nhead = nn.Linear(2, 2)\n"
+        "optimizer = torch.optim.SGD([*net.parameters(), *head.parameters()])\n"
+        "for x in range(9):\n    loss = head(ours.stop(net(torch.ones(2)))).sum()\n"
+        "    optimizer.zero_grad()\n    loss.backward()\n    optimizer.step()\n"
+    )
+    rows = tmp_path / "rows.toml"
+    (tmp_path / "gradlint.toml").write_text('knowledge = ["rows.toml"]\n')
+    work = worker.Worker(io.BytesIO(), lambda _: None)
+    home = Home(tmp_path, tmp_path / "gradlint.toml")
+
+    def codes(row: str) -> list[str]:
+        rows.write_text(f'[api."ours.stop"]\n{row}\n')
+        answer = work._carry_out(Check(1, home, {}, (tmp_path / "train.py",), "utf-16", reload=True))
+        assert not (answer.trouble or answer.misconfigured)
+        return [row.code for row in answer.files[tmp_path / "train.py"]]
+
+    assert codes('effect = "flow"') == []
+    assert codes('effect = "cut"\nkind = "detach"') == ["GRD102"]
+    assert codes('effect = "flow"') == []
+
+
 def test_importing_is_seen() -> None:
     def frame() -> FrameType:
         return sys._getframe()

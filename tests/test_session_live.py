@@ -119,6 +119,27 @@ def test_only_what_an_edit_can_change_is_followed_again(project: Path, monkeypat
     assert "apart.py" not in followed
 
 
+def test_what_another_file_says_of_a_part_counts(tmp_path: Path) -> None:
+    """A finding that depends on a question about all texts follows the answer, though its own file was not edited."""
+    model, other = tmp_path / "model.py", tmp_path / "other.py"
+    model.write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.blocks = [nn.Linear(2, 2), nn.Linear(2, 2)]\n\n    def forward(self, x):\n"
+        "        for block in self.blocks:\n            x = block(x)\n        return x\n"
+    )
+    other.write_text("from torch import nn\nimport model\n\nnet = model.Net()\n")
+    held = live(tmp_path)
+
+    def codes(text: str) -> list[str]:
+        held.put(other, text)
+        return [finding.code for finding in held.check([model]).findings]
+
+    plain = other.read_text()
+    assert codes(plain) == ["GRD209"]
+    assert codes(plain + "net.rest = nn.ModuleList(net.blocks)\n") == []
+    assert codes(plain + "net.rest = nn.ModuleList(net.parts)\n") == ["GRD209"]
+
+
 def test_a_text_in_memory_wins_until_it_is_dropped(project: Path) -> None:
     held = live(project)
     path = project / "slidomics" / "pathology" / "pipeline.py"

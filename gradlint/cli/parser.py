@@ -202,7 +202,7 @@ def _files(parser: argparse.ArgumentParser) -> None:
         help="leave excluded files out even when they are named on the command line",
     )
     group.add_argument(
-        "--jobs", "-j", type=_jobs, metavar="N", help="how many processes to use (default: as many as are useful)"
+        "--jobs", "-j", type=_jobs, metavar="N", help="how many processes may work at a time; so far one does all the work"
     )
 
 

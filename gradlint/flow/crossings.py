@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from gradlint.flow.verdicts import Judgement
     from gradlint.flow.watch import Root
     from gradlint.knowledge import Row
-    from gradlint.survey.source import SourceFile
 
 DISCOUNTED = "discounted"
 # Words of rewards, discounts and what follows; only beside the form of a bootstrapped target do they say anything.
@@ -229,7 +228,7 @@ class Crossings:
         found: dict[object, facts.Fact] = {}
         run = self.run
         roots = [root for root in run.watch.roots if not root.returned]
-        if any(REVERSAL.search(file.text) and "Function" in file.text and "backward(" in file.text for file in _files(run)):
+        if run.program.anywhere(_reverses):
             return []
         for index, root in enumerate(roots):
             for call, argument, sources in self._crossed(root):
@@ -365,5 +364,5 @@ def _argument(node: ast.Call, names: tuple[str, ...], wanted: str) -> ast.expr |
     return node.args[position] if position < len(node.args) else None
 
 
-def _files(run: Run) -> list[SourceFile]:
-    return list(run.program.project.files)
+def _reverses(text: str) -> bool:
+    return "backward(" in text and "Function" in text and bool(REVERSAL.search(text))

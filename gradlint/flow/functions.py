@@ -81,8 +81,7 @@ class _Functions(Reader):
     def _instantiated(self, info: ClassInfo) -> bool:
         """Whether the program makes instances of a function and never applies it."""
         applied, made = re.compile(rf"\b{info.name}\.apply\b"), re.compile(rf"(?<!class )\b{info.name}\(")
-        texts = [file.text for file in self.program.project.files]
-        return any(made.search(text) for text in texts) and not any(applied.search(text) for text in texts)
+        return self.program.anywhere(_has, made) and not self.program.anywhere(_has, applied)
 
     def _count(self, info: ClassInfo, forward: FunctionInfo, backward: FunctionInfo, *, separate: bool) -> None:
         """Whether ``backward`` returns a gradient for each argument of ``forward``."""
@@ -146,7 +145,7 @@ class _Functions(Reader):
         """Whether a variable holds something computed from the inputs that a second derivative has to go through."""
         if backward.decorator_list and any("once_differentiable" in ast.unparse(d) for d in backward.decorator_list):
             return False
-        if not any(TWICE.search(file.text) for file in self.program.project.files):
+        if not self.program.anywhere(_has, TWICE):
             return False
         holder = backward.args.args[0].arg if backward.args.args else ""
         if not any(
@@ -334,3 +333,7 @@ PLAIN = frozenset(
     " mean clamp masked_fill expand expand_as expand_dims squeeze unsqueeze flatten type_as gather scatter index_select float"
     " double half flip roll norm new_zeros zeros_like".split()
 )
+
+
+def _has(text: str, pattern: re.Pattern[str]) -> bool:
+    return bool(pattern.search(text))

@@ -2,12 +2,12 @@
 
 A piece of work is known by a key and by the files that it looked into. Files are compared by identity: the same ``SourceFile``
 object means the same text. Everything else that a result depends on (which files there are, the knowledge, the settings) is
-compared as a whole; when it changes, nothing is remembered.
+compared as a whole; when it changes, nothing is remembered. A question about the texts of all files counts by its answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from gradlint.survey.project import FileIndex, Project
@@ -17,9 +17,17 @@ SPARE = 300
 """So many useless results may lie about before they are swept out."""
 
 
+class Question(NamedTuple):
+    """Whether the text of any file has something: ``holds(text, *details)``."""
+
+    holds: Callable[..., bool]
+    details: tuple[Hashable, ...] = ()
+
+
 class _Kept(NamedTuple):
     result: Any
     files: frozenset[SourceFile]
+    answers: Mapping[Question, bool]
 
 
 class Memory:
@@ -45,17 +53,19 @@ class Memory:
         for file in before - self._files:
             self.indexes.pop(file, None)
 
-    def recall(self, key: Hashable) -> Any:
-        """The result of a piece of work, if none of the files that it looked into has changed; else None."""
+    def recall(self, key: Hashable, ask: Callable[[Question], bool]) -> Any:
+        """The result of a piece of work, if none of the files that it looked into and no answer has changed; else None."""
         kept = self._kept.get(key)
-        if kept is None:
+        if kept is None or any(ask(question) != answer for question, answer in kept.answers.items()):
             return None
         self._used.add(key)
         return kept.result
 
-    def keep(self, key: Hashable, result: Any, files: Iterable[SourceFile]) -> None:
-        """Remember the result of a piece of work and the files that it looked into."""
-        self._kept[key] = _Kept(result, frozenset(files))
+    def keep(
+        self, key: Hashable, result: Any, files: Iterable[SourceFile], answers: Mapping[Question, bool] | None = None
+    ) -> None:
+        """Remember the result of a piece of work, the files that it looked into, and the answers that it was given."""
+        self._kept[key] = _Kept(result, frozenset(files), answers or {})
         self._used.add(key)
 
     def end(self) -> None:

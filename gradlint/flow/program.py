@@ -21,7 +21,7 @@ from gradlint.flow.heap import ClassRef, FileRef, FunctionRef, LibRef, Obj
 from gradlint.flow.lattice import CONST, UNKNOWN, UNKNOWN_VALUE, Cut, Value, const, ref
 from gradlint.flow.library import scope_mode
 from gradlint.flow.membership import settle
-from gradlint.flow.memory import Memory
+from gradlint.flow.memory import Memory, Question
 from gradlint.flow.run import Exhausted, Run
 from gradlint.flow.verdicts import Judgement, judge, starvation
 from gradlint.knowledge import Knowledge
@@ -86,6 +86,8 @@ class Program:
         self.memory = memory
         self.touched: set[SourceFile] = set()  # the files looked into by what is going on
         self._reached: dict[tuple[str, int], frozenset[SourceFile]] = {}  # … by what is worked out once
+        self._asked: dict[Question, bool] = {}  # what has been asked of all texts by what is going on
+        self._answers: dict[Question, bool] = {}
         if memory is None:
             self.project = Project(files)
         else:
@@ -487,18 +489,46 @@ class Program:
         """The result of a piece of work on a file, remembered if there is a memory."""
         if self.memory is None:
             return work()
-        kept: _T | None = self.memory.recall(key)
+        kept: _T | None = self.memory.recall(key, self._answer)
         if kept is not None:
             return kept
         result, touched = self._watched(work, file)
-        self.memory.keep(key, result, touched)
+        self.memory.keep(key, result, touched, self._asked)
         return result
 
     def _watched(self, work: Callable[[], _T], file: SourceFile) -> tuple[_T, set[SourceFile]]:
         """Do a piece of work on a file and see which files it looks into."""
-        self.touched, self.project.seen = {file}, False
+        self.touched, self.project.seen, self._asked = {file}, False, {}
         result = work()
         return result, self.touched if not self.project.seen else set(self.project.files)
+
+    def anywhere(self, holds: Callable[..., bool], *details: Hashable) -> bool:
+        """Whether ``holds(text, *details)`` for the text of any file of the project, whatever its other files are.
+
+        Ask it this way rather than going over the files: what follows from the answer is remembered until the answer changes,
+        not until any file does.
+        """
+        question = Question(holds, details)
+        answer = self._asked[question] = self._answer(question)
+        return answer
+
+    def _answer(self, question: Question) -> bool:
+        answer = self._answers.get(question)
+        if answer is None:
+            seen = self.project.seen
+            answer = self._answers[question] = any(self._holds(question, file) for file in self.project.files)
+            self.project.seen = seen
+        return answer
+
+    def _holds(self, question: Question, file: SourceFile) -> bool:
+        if self.memory is None:
+            return question.holds(file.text, *question.details)
+        key = (question, file)
+        answer: bool | None = self.memory.recall(key, self._answer)
+        if answer is None:
+            answer = question.holds(file.text, *question.details)
+            self.memory.keep(key, answer, (file,))
+        return answer
 
     def _training_files(self) -> list[SourceFile]:
         """The files that import a library the knowledge speaks of as training code does, or a project file that does."""
@@ -547,13 +577,13 @@ class Program:
         if self._spent > self._share:
             steps = LOOK if symbolic else FUNCTION_STEPS
         key = (key, self.uses_accelerator)
-        kept: _Followed | None = self.memory.recall(key) if self.memory is not None else None
+        kept: _Followed | None = self.memory.recall(key, self._answer) if self.memory is not None else None
         if kept is not None and (kept.steps == steps or (kept.spent <= steps and not kept.judgement.truncated)):
             followed = kept
         else:
             followed, touched = self._watched(lambda: self._follow(action, file, steps, symbolic), file)
             if self.memory is not None:
-                self.memory.keep(key, followed, touched)
+                self.memory.keep(key, followed, touched, self._asked)
         self._spent += followed.spent
         executed.update(followed.executed)
         problems.extend(followed.problems)

@@ -275,7 +275,7 @@ class _File:
 
     def _mentioned(self, mention: re.Pattern[str], name: str) -> bool:
         """Whether any file of the project has a text around an attribute of this name."""
-        return any(mention.search(file.text) for file in self.program.project.files if f".{name}" in file.text)
+        return self.program.anywhere(_mentions, mention, f".{name}")
 
     # -- tensors that should be parameters ------------------------------------------------------------------------------
 
@@ -472,6 +472,10 @@ MAKER = re.compile(r"make|build|create|layer|block|module|conv|linear|head|net|m
 # What is put into a list may be a module: a class, a maker or a name alone, or the line does not end there.
 PUT = re.compile(r"\b[A-Z]\w*\(|(?:make|build|create|clone|copy)\w*\(|^\s*[\w.]+\)?\s*$|[(\[{]\s*$|_(?:layer|block|module)s?\(")
 """How many steps the constructors of one file's classes may take."""
+
+
+def _mentions(text: str, mention: re.Pattern[str], name: str) -> bool:
+    return name in text and bool(mention.search(text))
 
 
 def _is_test(file: SourceFile) -> bool:

@@ -953,6 +953,10 @@ class Retained(Question):
 # -- sums of gradients ---------------------------------------------------------------------------------------------------
 
 
+def _divides(text: str, divided: re.Pattern[str]) -> bool:
+    return bool(divided.search(text)) or ("sum" in text and bool(re.search(r"reduction\s*=\s*['\"]sum", text)))
+
+
 class Accumulated(Gradients):
     """Does the optimizer step once for several turns of a loop, with the sum of the gradients of means?"""
 
@@ -970,11 +974,10 @@ class Accumulated(Gradients):
         name = (
             every.attr if isinstance(every, ast.Attribute) else every.id if isinstance(every, ast.Name) else ast.unparse(every)
         )
-        texts = [file.text for file in self.run.program.project.files]
         divided = re.compile(
             rf"(?:/=?|\bdiv_?\()\s*(?:float\()?\s*[\w.\[\]'\"]*\b{re.escape(name)}\b|1(?:\.0*)?\s*/\s*[\w.]*\b{re.escape(name)}\b"
         )
-        if any(divided.search(text) or ("sum" in text and re.search(r"reduction\s*=\s*['\"]sum", text)) for text in texts):
+        if self.run.program.anywhere(_divides, divided):
             return NOTHING
         if re.search(r"loss\w*\s*(?:/=|\*=)|loss\w*\s*[/*]|[/*]\s*loss|\.div_?\(|\.mul_?\(", ast.unparse(body)):  # type: ignore[arg-type]
             return NOTHING

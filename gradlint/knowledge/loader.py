@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -164,12 +164,21 @@ def load(extra: Sequence[Path] = ()) -> Knowledge:
 
     Raises ``KnowledgeError`` where a user's file cannot be read or does not keep the schema.
     """
-    return _load(tuple(extra))
+    return _load(tuple((Path(path), _state(Path(path))) for path in extra))
 
 
-@cache
-def _load(extra: tuple[Path, ...]) -> Knowledge:
-    return Knowledge(extra)
+@lru_cache(maxsize=8)
+def _load(extra: tuple[tuple[Path, object], ...]) -> Knowledge:
+    return Knowledge([path for path, _ in extra])
+
+
+def _state(path: Path) -> object:
+    """What changes when a file does."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 @cache

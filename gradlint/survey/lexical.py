@@ -52,10 +52,15 @@ class Layout:
     comments: tuple[Comment, ...]
 
 
+_SIMPLE = (ast.Assign, ast.Expr, ast.Return, ast.AugAssign, ast.AnnAssign, ast.Assert, ast.Raise, ast.Import, ast.ImportFrom)
+
+
 def statements(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
     """Every statement of a body, in the order of the text, the outer before the inner; expressions are not looked into."""
     for node in body:
         yield node
+        if isinstance(node, _SIMPLE):
+            continue
         for part in ("body", "handlers", "orelse", "finalbody", "cases"):
             inner = getattr(node, part, None)
             if inner:
