@@ -459,9 +459,9 @@ class Program:
             fact
             for file in relevant
             for fact in (
-                *self._recalled(("classes", file), partial(structure.inspect, self, [file]), file),
-                *self._recalled(("local", file), partial(local.inspect, self, file), file),
-                *self._recalled(("idle", file), partial(idle.inspect, self, file), file),
+                *self._inspected("classes", partial(structure.inspect, self, [file]), file, problems),
+                *self._inspected("local", partial(local.inspect, self, file), file, problems),
+                *self._inspected("idle", partial(idle.inspect, self, file), file, problems),
             )
         ]
         anew = {(fact.span.file, fact.span.line) for fact in classes if isinstance(fact, ModuleMadeInForward)}
@@ -484,6 +484,18 @@ class Program:
         if self.memory is not None:
             self.memory.end()
         return Analysis(tuple(sorted(found.values(), key=lambda f: f.span)), tuple(problems))
+
+    def _inspected(self, what: str, work: Callable[[], list[Fact]], file: SourceFile, problems: list[Problem]) -> list[Fact]:
+        """What one way of looking at a file by itself finds; what goes wrong in it is a problem of that file alone."""
+        try:
+            return self._recalled((what, file), work, file)
+        except (Exhausted, RecursionError):
+            return []
+        except Exception as error:
+            if DEBUG:
+                raise
+            problems.append(_trouble(file, error))
+            return []
 
     def _recalled(self, key: Hashable, work: Callable[[], _T], file: SourceFile) -> _T:
         """The result of a piece of work on a file, remembered if there is a memory."""
@@ -605,12 +617,20 @@ class Program:
         except Exception as error:
             if DEBUG:
                 raise
-            where = Span(file.path, 1, 1, 1, 1)
-            problems.append(Problem(where, f"internal error while following this file: {type(error).__name__}: {error}"))
+            problems.append(_trouble(file, error))
             run.truncated = True
         spent = steps - max(run.budget, 0)
         run.budget = JUDGING_STEPS
-        return _Followed(judge(run), tuple(problems), frozenset(run.watch.executed), steps, spent)
+        try:
+            judgement = judge(run)
+        except (Exhausted, RecursionError):
+            judgement = Judgement()
+        except Exception as error:
+            if DEBUG:
+                raise
+            problems.append(_trouble(file, error))
+            judgement = Judgement()
+        return _Followed(judgement, tuple(problems), frozenset(run.watch.executed), steps, spent)
 
     def is_root(self, info: FunctionInfo) -> bool:
         """Whether the user named a function whose result is back-propagated: ``name``, ``Class.name`` or ``module:name``."""
@@ -698,6 +718,12 @@ def _covers(node: ast.AST, lines: list[int]) -> bool:
     """Whether one of the lines lies within a node."""
     position = bisect.bisect_left(lines, node.lineno)  # type: ignore[attr-defined]
     return position < len(lines) and lines[position] <= (node.end_lineno or node.lineno)  # type: ignore[attr-defined]
+
+
+def _trouble(file: SourceFile, error: Exception) -> Problem:
+    """That something went wrong in gradlint itself."""
+    where = Span(file.path, 1, 1, 1, 1)
+    return Problem(where, f"internal error while following this file: {type(error).__name__}: {error}")
 
 
 def _is_script(file: SourceFile) -> bool:
