@@ -30,6 +30,8 @@ HOME = "https://gradlint.dev/"
 GUIDES = {
     "editors.md": "In the editor",
     "ci.md": "In CI and in the hook",
+    "verifier.md": "The verifier",
+    "auto-drive.md": "Auto-drive",
     "monitors.md": "Monitors",
     "mutations.md": "Planted bugs",
     "design.md": "Design",

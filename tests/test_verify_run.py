@@ -286,7 +286,8 @@ def test_only_and_fail_on(options: list[str], code: int, shown: bool, project: P
     assert ("[confirmed]" in done.stdout) is shown
 
 
-def test_clean_project_starts_no_torch(project: Path, here: Here) -> None:
+def test_clean_project_starts_no_torch(project: Path, here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Server, "start", lambda _: pytest.fail("a process was started"))
     (project / "model.py").write_text(FILES["model.py"].replace(".detach()", ""))
     (project / "alone.py").unlink()
     done = here("verify", ".", "--isolated", "--no-cache", "-v", cwd=project)
@@ -341,6 +342,21 @@ def test_trace_stops_after_the_steps_and_passes_arguments(project: Path, here: H
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads(done.stdout)["steps"] == 4
+
+
+def test_trace_does_not_judge_what_had_no_turn_yet(project: Path, here: Here) -> None:
+    """The copy's steps use up those that are watched; the gradient of the original was to come by hand after them."""
+    (project / "train.py").write_text(
+        "import copy\nimport torch\nfrom torch import nn\n\nnet = nn.Linear(2, 1)\n"
+        "outer = torch.optim.SGD(net.parameters(), lr=0.1)\nwhile True:\n    learner = copy.deepcopy(net)\n"
+        "    inner = torch.optim.SGD(learner.parameters(), lr=0.1)\n    for _ in range(9):\n        inner.zero_grad()\n"
+        "        decay = sum((p - q.detach()).pow(2).sum() for p, q in zip(learner.parameters(), net.parameters()))\n"
+        "        (learner(torch.ones(1, 2)).sum() + decay).backward()\n        inner.step()\n"
+        "    for p, q in zip(net.parameters(), learner.parameters()):\n        p.grad = q.grad.clone()\n    outer.step()\n"
+    )
+    for steps, code in ((5, 0), (12, 0)):
+        done = here("trace", "train.py", "--isolated", "--no-cache", "--steps", str(steps), cwd=project)
+        assert done.returncode == code, done.stdout
 
 
 def test_trace_of_a_program_that_fails(project: Path, here: Here) -> None:

@@ -53,6 +53,8 @@ def summary(run: Run) -> dict[str, Any]:
             state = "trains" if inside or not held else "left"
         elif not inside and held:
             continue
+        elif key in run.waiting:
+            continue  # its gradient may come by hand, just before its step
         elif recorder.got & bit:
             state = "zero"
         elif depends & bit:

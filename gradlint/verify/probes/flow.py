@@ -31,7 +31,8 @@ class _Flow:
         for cut in self.cuts:
             self.behind |= cut.behind
         subjects = run.mask(run.meant(asked.claim.subjects)) if asked.claim.subjects else 0
-        self.targets = self.behind & self.trainable
+        self.waiting = run.mask(t for t in run.leaves(self.behind) if id(t) in run.waiting)
+        self.targets = self.behind & self.trainable & ~self.waiting
         if self.targets & subjects:
             self.targets &= subjects
         gradient = self.recorder.nonzero
@@ -178,6 +179,8 @@ def _early(asked: Asked, flow: _Flow) -> Verdict | None:
     if not flow.targets:
         if not flow.behind:
             return run.refuted("What passes here depends on nothing that requires gradient", flow.line())
+        if flow.waiting:
+            return run.inconclusive("The optimizer of what is cut off here had not stepped when enough was seen", flow.line())
         return run.refuted(
             "What is cut off here is not meant to train: it is frozen or in no optimizer",
             run.tell(run.leaves(flow.behind), "not in an optimizer"),

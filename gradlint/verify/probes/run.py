@@ -87,6 +87,15 @@ class Run:
             case _:
                 return ""
 
+    @cached_property
+    def waiting(self) -> set[int]:
+        """The ids of what only optimizers hold whose turn was still to come when the run was ended, while others stepped."""
+        if self.ending.kind not in ("enough", "time") or not self.recorder.steps:
+            return set()
+        stepped = {id(t) for each in self.recorder.optimizers if each.steps for t in self.parameters(each.optimizer)}
+        idle = {id(t) for each in self.recorder.optimizers if not each.steps for t in self.parameters(each.optimizer)}
+        return idle - stepped
+
     # Parameters ------------------------------------------------------------------------------------------------------
 
     @cached_property
