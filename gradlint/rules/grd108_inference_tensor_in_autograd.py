@@ -56,14 +56,7 @@ class InferenceTensorInAutograd(Rule[InferenceTensorUsed]):
                 "records: it fails, inference tensors cannot be saved for backward."
             )
             help = "Make it under `torch.no_grad()` instead, or `clone()` it outside of the region first."
-        self.report(
-            fact.span,
-            message,
-            fact=fact,
-            help=help,
-            claim=Claim("flow", "inference-tensor" if fact.parts else "raises", fact.parts, fact.span),
-            fix=fix,
-        )
+        self.report(fact.span, message, fact=fact, help=help, claim=Claim("flow", "raises", fact.parts, fact.span), fix=fix)
 
     def _used(self, node: cst.Call | cst.BinaryOperation) -> None:
         if fact := self.fact(InferenceTensorUsed, node):

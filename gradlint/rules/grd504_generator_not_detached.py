@@ -44,9 +44,7 @@ class GeneratorNotDetached(Rule[Fact]):
             help="Detach the input: the loss of one network should not reach the other."
             if fact.argument
             else f"Compute the loss of {made_by} from a call of its own, and detach the input here.",
-            claim=Claim("flow", "raises", (fact.made_by,), fact.backward)
-            if fact.form == "freed"
-            else Claim("flow", "leaks-into", (fact.made_by,), fact.span),
+            claim=Claim("flow", "leaks-into", (fact.made_by,), fact.span),
             fix=fix,
         )
 

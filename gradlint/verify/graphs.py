@@ -7,15 +7,19 @@ their sequence numbers, which autograd gives to each as it is made.
 from __future__ import annotations
 
 import weakref
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
 
 KEY = "_gradlint_token"
+GRAPHS = frozenset(("graph-outlives", "carried", "let-through", "leaks-into"))
+"""The claims that ask what becomes of a graph."""
 MOST_TOKENS = 512
 """Values that are followed for one claim."""
+MOST_GONE = 4
+"""The last backwards whose nodes are known to be spent."""
 DEEPEST = 400
 """Nodes below a value that are known by number: enough to see that a backward shares some of them."""
 MOST_NODES = 20_000
@@ -49,10 +53,13 @@ class Graphs:
     such a graph after all.  ``again``: those that went through the graph of an earlier turn, and found it spent; ``reused``:
     those that did so with a graph of any turn.  ``through``: those that went through a value, and ``arrived`` the leaves behind
     one that got a gradient from them.  ``live_of``: tells the leaves behind a tensor.
+    ``wanted``: whether any claim asks for this.
     """
 
-    def __init__(self, live_of: Callable[[Any], int]) -> None:
+    def __init__(self, live_of: Callable[[Any], int], wanted: bool) -> None:
         self.live_of = live_of
+        self.wanted = wanted
+        self._gone: deque[set[int]] = deque(maxlen=MOST_GONE)
         self.tokens: dict[int, list[weakref.ref[Token]]] = defaultdict(list)
         self.values: Counter[int] = Counter()
         self.with_graph: Counter[int] = Counter()
@@ -80,6 +87,7 @@ class Graphs:
             self.with_graph[claim] += 1
             if len(self.tokens[claim]) < MOST_TOKENS:
                 token = Token(node, turn, self.live_of(tensor))
+                token.spent = any(not numbers.isdisjoint(token.below) for numbers in self._gone)
                 node.metadata.setdefault(KEY, []).append(token)
                 self.tokens[claim].append(weakref.ref(token))
 
@@ -92,11 +100,12 @@ class Graphs:
 
     def backward(self, losses: Sequence[Any]) -> dict[int, int]:
         """A backward is about to go through graphs; the leaves behind the values that it goes through, by claim."""
-        waiting = [(claim, token) for claim in self.tokens for token in self.alive(claim)]
         behind: dict[int, int] = {}
-        if not waiting:
+        if not self.wanted:
             return behind
+        waiting = [(claim, token) for claim in self.tokens for token in self.alive(claim)]
         numbers = {sequence_number(node) for node in nodes([loss.grad_fn for loss in losses if loss.grad_fn is not None])}
+        self._gone.append(numbers)
         late, again, reused = set(), set(), set()
         for claim, token in waiting:
             used = token.number in numbers

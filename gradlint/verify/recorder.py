@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from gradlint.verify import carriers
-from gradlint.verify.graphs import Graphs, nodes, tensors_within
+from gradlint.verify.graphs import GRAPHS, Graphs, nodes, tensors_within
 from gradlint.verify.instrument import Asked
 from gradlint.verify.marks import Mark, Term, merge
 from gradlint.verify.names import Names
@@ -136,7 +136,10 @@ class Recorder:
         self.values: dict[int, list[str]] = defaultdict(list)
         self.calls: Counter[str] = Counter()
         self.sequence: Sequence_ = Sequence_(self._mask, self.claims_here)
-        self.graphs = Graphs(lambda tensor: mark.live if (mark := self.tracer.mark(tensor)) is not None else 0)
+        self.graphs = Graphs(
+            lambda tensor: mark.live if (mark := self.tracer.mark(tensor)) is not None else 0,
+            any(each.claim.kind in GRAPHS for each in asked),
+        )
         self.kinds = {each.number: each.claim.kind for each in asked}
         self.subjects = {each.number: each.claim.subjects for each in asked}
         self.promises = Promises(asked, self._leaves_of)

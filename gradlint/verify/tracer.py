@@ -309,6 +309,7 @@ class Tracer(TorchFunctionMode):
         self._escapes: list[tuple[FrameType, Mark]] = []
         self.on_flag = on_flag
         self.on_clear = on_clear
+        self.inference: set[Place] = set()
         self.on_change: Callable[[], None] | None = None
 
     # Marks -----------------------------------------------------------------------------------------------------------
@@ -619,6 +620,8 @@ class Tracer(TorchFunctionMode):
             if disabled:
                 place = getattr(manager, "_gradlint_place", None) or tracer.places.here(_outer())
                 tracer.regions = (*tracer.regions, Region(kind, api, place))
+                if kind == "inference-mode" and place is not None:
+                    tracer.inference.add(place)
             elif kind == "no-grad":
                 tracer.regions = ()
 

@@ -357,6 +357,9 @@ def raises(asked: Asked, run: Run) -> Verdict:
         return run.inconclusive(f"The line raises, but nothing that speaks of gradient: {ending.text}")
     if not run.recorder.reached[asked.number]:
         return run.unreached()
+    if "nference tensor" in ending.text and any(overlap(place, asked.claim.site) for place in run.recorder.tracer.inference):
+        where = ending.place.span() if ending.place else None
+        return run.confirmed("Autograd refuses what is made in the region that is entered here", Evidence(ending.text, where))
     return run.refuted(f"The line ran {_often(run.recorder.reached[asked.number])}, and nothing was raised")
 
 

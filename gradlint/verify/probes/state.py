@@ -175,7 +175,7 @@ def random_though_frozen(asked: Asked, run: Run) -> Verdict:
     covered = 0
     for module in list(recorder.modules.values()):
         parameters = list(module.parameters())
-        if not parameters or not _is_frozen(module):
+        if not parameters or not (_is_frozen(module) or _is_untrained(parameters, run)):
             continue
         if any(id(p) in frozen or (not frozen and run.is_meant(p, asked.claim.subjects)) for p in parameters):
             covered += 1
@@ -189,6 +189,14 @@ def random_though_frozen(asked: Asked, run: Run) -> Verdict:
     if not recorder.gradients or not covered:
         return run.inconclusive(f"The line ran, but nothing that is frozen here was trained with{run.how_it_ended()}")
     return run.refuted("No layer of what is frozen here runs in train mode and draws numbers")
+
+
+def _is_untrained(parameters: list[Any], run: Run) -> bool:
+    """Whether optimizers step, none holds any of these, and no gradient came to them."""
+    held = run.recorder.held()
+    return (
+        bool(run.recorder.steps) and not any(id(p) in held for p in parameters) and not run.mask(parameters) & run.recorder.got
+    )
 
 
 def graph_outlives(asked: Asked, run: Run) -> Verdict:
