@@ -257,6 +257,16 @@ CASES = {
         "    slope, = torch.autograd.grad(out, x, create_graph=True)  # claim: inert model\n"
         "    train(out + slope.pow(2).sum(), sgd)\n",
     ),
+    "one way is cut": (
+        CONFIRMED,
+        TURNS + "    h = model.body(batch())\n    side = h.detach()  # claim: severed-way model.body\n"
+        "    train((model.head(h) * side.mean()).pow(2).mean(), sgd)\n",
+    ),
+    "what is cut is only looked at": (
+        REFUTED,
+        TURNS + "    h = model.body(batch())\n    side = h.detach()  # claim: severed-way model.body\n"
+        "    print(side.mean())\n    train(model.head(h).pow(2).mean(), sgd)\n",
+    ),
     "a target with a graph": (
         CONFIRMED,
         TURNS
@@ -339,6 +349,11 @@ CASES = {
         REFUTED,
         "for name, p in model.head.named_parameters():\n"
         "    p.register_hook(lambda g, name=name: print(name))  # claim: late-bound name\n" + STEP,
+    ),
+    "a hook that is defined in a loop": (
+        CONFIRMED,
+        "for name, p in model.head.named_parameters():\n    def hook(g):  # claim: late-bound name\n        print(name)\n"
+        "    p.register_hook(hook)\n" + STEP,
     ),
     "a hook that widens": (
         CONFIRMED,

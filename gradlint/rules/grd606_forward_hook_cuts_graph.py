@@ -44,6 +44,6 @@ class ForwardHookCutsGraph(Rule[HookCutsGraph]):
             f"on from it: by that way no gradient of the loss at {self.place(fact.loss)} gets back to {names(fact.starved)}.",
             fact=fact,
             help="Keep the output as it is where the network needs it again; detach what is only looked at.",
-            claim=Claim("flow", "severed-way", fact.starved, fact.span),
+            claim=Claim("flow", "severed-way", fact.starved, fact.cut),
             fix=fix,
         )

@@ -123,6 +123,12 @@ class _Rewriter(ast.NodeTransformer):
             if any(_around(decorator, site.line) for decorator in statement.decorator_list):
                 position = 1 if ast.get_docstring(statement, clean=False) is not None else 0
                 statement.body.insert(position, _call(REACHED, statement.body[0], asked.number))
+            if asked.claim.kind == "late-bound" and statement.lineno <= site.line < statement.body[0].lineno:
+                before.append(_call(REACHED, statement, asked.number))
+                name = ast.copy_location(ast.Name(statement.name, ast.Load()), statement.body[0])
+                passed = _expression(PASSES, name, ast.Constant(asked.number), name)
+                target = ast.copy_location(ast.Name(statement.name, ast.Store()), statement.body[0])
+                after.append(ast.copy_location(ast.Assign([target], passed), statement.body[0]))
             return
         if not _heads(statement, site.line, site.end_line):
             return

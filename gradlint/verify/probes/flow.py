@@ -240,6 +240,22 @@ def _revived(asked: Asked, run: Run) -> Verdict | None:
     return None
 
 
+def severed_way(asked: Asked, run: Run) -> Verdict:
+    """``severed-way``: a loss depends on the subjects also by a way that is cut here."""
+    flow = _Flow(asked, run)
+    early = _early(asked, flow)
+    if early is not None:
+        return early
+    reaching = flow.reaching()
+    if reaching:
+        return run.confirmed(
+            f"{flow.where(reaching[0][0]).capitalize()} depends on a value that is cut off here",
+            run.tell(run.leaves(flow.targets), "no gradient by this way"),
+            flow.line(),
+        )
+    return _otherwise(flow, asked)
+
+
 def leaves_device(asked: Asked, run: Run) -> Verdict:
     """``leaves-device``: a live value is moved here on its way to the loss."""
     cuts = run.cuts(asked, ("move",))
@@ -348,6 +364,9 @@ AUTOGRAD_ERRORS = re.compile(
 """What PyTorch says when a program does what autograd does not allow."""
 
 
+LEGACY = "Legacy autograd function"
+
+
 def raises(asked: Asked, run: Run) -> Verdict:
     """``raises``: autograd refuses what the line does."""
     ending = run.ending
@@ -355,6 +374,8 @@ def raises(asked: Asked, run: Run) -> Verdict:
         if AUTOGRAD_ERRORS.search(ending.text):
             return run.confirmed("The line raises an error of autograd", Evidence(ending.text, asked.claim.site))
         return run.inconclusive(f"The line raises, but nothing that speaks of gradient: {ending.text}")
+    if asked.claim.probe == "autograd" and LEGACY in ending.text:
+        return run.confirmed("PyTorch refuses the function", Evidence(ending.text, asked.claim.site))
     if not run.recorder.reached[asked.number]:
         return run.unreached()
     if "nference tensor" in ending.text and any(overlap(place, asked.claim.site) for place in run.recorder.tracer.inference):
@@ -475,6 +496,7 @@ PROBES = {
     "starved": severed_or_starved,
     "severed": severed_or_starved,
     "inert": inert,
+    "severed-way": severed_way,
     "leaves-device": leaves_device,
     "carried": carried,
     "let-through": let_through,
