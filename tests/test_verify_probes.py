@@ -335,6 +335,11 @@ CASES = {
         CONFIRMED,
         "h = torch.sigmoid(model(batch()))\nh += 1  # claim: saved-changed\nh.sum().backward()\n",
     ),
+    "what was saved is changed by an argument": (
+        CONFIRMED,
+        "h = torch.softmax(model(batch()), 1)\n"
+        "h = nn.functional.dropout(h, 0.5, inplace=True)  # claim: saved-changed\nh.sum().backward()\n",
+    ),
     "what was not saved is changed": (
         REFUTED,
         "h = model(batch()) * 3\nh += 1  # claim: saved-changed\nh.sum().backward()\n",

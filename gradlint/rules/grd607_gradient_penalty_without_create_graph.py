@@ -36,7 +36,7 @@ class GradientPenaltyWithoutCreateGraph(Rule[DerivativeWithoutGraph]):
             f"that trains nothing of {names(fact.starved)}.",
             fact=fact,
             help="Pass `create_graph=True`, so that the derivative can be differentiated itself.",
-            claim=Claim("flow", {"loss": "severed", "term": "inert"}.get(fact.scope, "starved"), fact.starved, fact.span),
+            claim=Claim("flow", "severed-way", fact.starved, fact.span),
             fix=fix,
         )
 

@@ -415,6 +415,8 @@ class Tracer(TorchFunctionMode):
         """Mark what an operation returned."""
         apart = name in _SUMS or ((name in _UNARY or name in _PRODUCTS) and len(marks) == 1)
         first = args[0] if args and isinstance(args[0], torch.Tensor) else None
+        if kwargs.get("inplace") is True and first is not None and requires_grad(first) and self.on_change is not None:
+            self.on_change()
         if name == "copy_" and first is not None:
             kept: list[Mark] = []
             self.collect(args[1:], kept, [])
