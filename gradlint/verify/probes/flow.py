@@ -401,7 +401,8 @@ def saved_changed(asked: Asked, run: Run) -> Verdict:
     """``saved-changed``: backward fails because the line has changed what it needs."""
     if not run.recorder.reached[asked.number]:
         return run.unreached()
-    times = run.recorder.sequence.facts[asked.number]["changed in place"]
+    facts = run.recorder.sequence.facts[asked.number]
+    times = facts["changed in place"] or facts["stepped"]  # a step changes the weights in place
     if times and "modified by an inplace operation" in run.ending.text:
         place = run.ending.place.span() if run.ending.place else None
         return run.confirmed(
