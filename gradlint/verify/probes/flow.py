@@ -384,19 +384,6 @@ def raises(asked: Asked, run: Run) -> Verdict:
     return run.refuted(f"The line ran {_often(run.recorder.reached[asked.number])}, and nothing was raised")
 
 
-def inference_tensor(asked: Asked, run: Run) -> Verdict:
-    """``inference-tensor``: autograd, or an optimizer, refuses what is made here."""
-    ending = run.ending
-    if not run.recorder.reached[asked.number]:
-        return run.unreached()
-    if ending.kind == "error" and "nference tensor" in ending.text:
-        place = ending.place.span() if ending.place else None
-        return run.confirmed("What is made here is refused where it is to be trained", Evidence(ending.text, place))
-    if not run.recorder.gradients:
-        return run.inconclusive(f"The line ran, but no backward did{run.how_it_ended()}")
-    return run.refuted("What is made here was trained with, and nothing was raised")
-
-
 def saved_changed(asked: Asked, run: Run) -> Verdict:
     """``saved-changed``: backward fails because the line has changed what it needs."""
     if not run.recorder.reached[asked.number]:
@@ -503,7 +490,6 @@ PROBES = {
     "let-through": let_through,
     "leaks-into": leaks_into,
     "raises": raises,
-    "inference-tensor": inference_tensor,
     "saved-changed": saved_changed,
     "not-a-leaf": not_a_leaf,
     "discarded": discarded,
