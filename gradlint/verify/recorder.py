@@ -332,9 +332,10 @@ class Recorder:
     def hear_value(self, number: int, value: Any) -> Any:
         """An expression statement was evaluated to ``value``."""
         owner = getattr(value, "__self__", None)
-        if self.kinds[number] == "discarded" and isinstance(value, torch.Tensor):
-            same = value is self.receivers.pop(number, None)
-            self.sequence.facts[number]["itself" if same else "dropped"] += 1
+        if self.kinds[number] == "discarded":
+            receiver = self.receivers.pop(number, None)
+            for tensor in tensors_within(value):
+                self.sequence.facts[number]["itself" if tensor is receiver else "dropped"] += 1
         if callable(value):
             described = f"a method of {type(owner).__name__}" if owner is not None else f"a {type(value).__name__}"
         else:
