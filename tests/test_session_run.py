@@ -74,7 +74,7 @@ class Engine:
     problems: tuple[Problem, ...] = ()
     break_fix: bool = False
 
-    def flow(self, files: Sequence[SourceFile], knowledge: Any) -> Analysis:
+    def flow(self, files: Sequence[SourceFile], knowledge: Any, **_: Any) -> Analysis:
         self.seen.append([file.path for file in files])
         if self.fail_in == "flow":
             raise RuntimeError("lost the thread")
