@@ -14,7 +14,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,12 +65,14 @@ def main() -> None:
     parser.add_argument("--output", "-o", type=Path, help="the Markdown file to write, its readings kept (default: stdout)")
     parser.add_argument("--json", type=Path, help="also write the results as JSON")
     parser.add_argument("--limit", type=float, default=600, help="seconds a project may take (default: 600)")
+    parser.add_argument("--jobs", type=int, default=1, help="how many projects are checked at a time (default: 1)")
     options = parser.parse_args()
     folders = sorted({folder.resolve() for folder in options.folders}, key=lambda folder: (folder.name.lower(), str(folder)))
     projects = []
-    for folder in folders:
-        projects.append(check(folder, options.limit))
-        print(f"{folder.name}: {len(projects[-1].findings)} findings in {projects[-1].seconds:.1f} s", file=sys.stderr)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        for project in pool.map(partial(check, limit=options.limit), folders):
+            projects.append(project)
+            print(f"{project.name}: {len(project.findings)} findings in {project.seconds:.1f} s", file=sys.stderr)
     known = readings(options.output.read_text(encoding="utf-8")) if options.output and options.output.exists() else {}
     text = report(projects, known)
     if options.output:
@@ -93,14 +97,15 @@ def check(folder: Path, limit: float) -> Project:
         rows = json.loads(output or "[]")
     except json.JSONDecodeError:
         rows, notes = [], f"the output is no JSON\n{notes}"
+    name = folder.name.replace("+", "/")  # a copy of owner/name is kept as owner+name
     sources = [path for path in folder.rglob("*.py") if path.is_file()]
     return Project(
-        folder.name,
+        name,
         len(sources),
         sum(path.read_bytes().count(b"\n") for path in sources),
         seconds,
         status,
-        tuple(said(folder.name, row) for row in sorted(rows, key=position)),
+        tuple(said(name, row) for row in sorted(rows, key=position)),
         tuple(line for line in notes.splitlines() if line.strip()),
     )
 

@@ -123,9 +123,9 @@ def test_selection(run: Run) -> None:
     assert found(run, "--select=GRD1", "--extend-select=GRD208") == [CUT, UNCALLED]
     assert found(run, "--per-file-ignores=net.py:GRD102") == [UNCALLED]
     assert UNCALLED not in found(run, "--exclude=train.py")
-    code, out, err = run("--select=GRD1O2")
+    code, out, err = run("--select=GRD9O1")
     assert (code, out) == (2, "")
-    assert err == "gradlint: unknown rule GRD1O2 in select; did you mean GRD102?\n"
+    assert err == "gradlint: unknown rule GRD9O1 in select; did you mean GRD901?\n"
 
 
 def test_fixes(run: Run) -> None:
