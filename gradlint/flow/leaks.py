@@ -84,6 +84,7 @@ class Leaks:
         self.carried: dict[int, tuple[Spent, Root]] = {}
         self.reused: list[tuple[Spent, Root]] = []
         self.meant: set[Spent] = set()
+        self.let_go: set[Spent] = set()
 
     # -- loops ---------------------------------------------------------------------------------------------------------
 
@@ -209,6 +210,10 @@ class Leaks:
         for term in value.terms:
             self.used.update(tag for tag in term.tags if isinstance(tag, Kept))
 
+    def freed(self, value: Value) -> None:
+        """A value is taken out of its graph where it lies, whoever else holds it."""
+        self.let_go.update(tag for tag in value.tags if isinstance(tag, Spent))
+
     def dropped(self, value: Value) -> None:
         """A value is detached and the result thrown away: that is told where it is done, not where the value is carried on."""
         self.meant.update(tag for tag in value.tags if isinstance(tag, Spent))
@@ -265,7 +270,7 @@ class Leaks:
                 if any(a is not b for a, b in zip(known, items.known, strict=True)):  # the rest stands for several things
                     self.run.heap.write(obj, "%items", Items(known, items.rest))
             return value
-        if value.refs or not value.live or GUESSED in value.tags or value.live.isdisjoint(sources):
+        if value.refs or not value.live or GUESSED in value.tags or not any(s in sources for s in trained(value)):
             return value
         if value.trait is not None and value.trait.kind in ("moved", "rebound"):
             return value
@@ -283,7 +288,7 @@ class Leaks:
             if verdict is not None:
                 judgement.leaking.append(verdict)
         for spent, root in self.carried.values():
-            if any(spent.name == other.name for other in self.meant):
+            if spent in self.let_go or any(spent.name == other.name for other in self.meant):
                 continue
             judgement.facts.append(self._carried(spent, root))
 
@@ -336,6 +341,13 @@ def marked(value: Value, tag: object) -> Value:
         copy.attrs["%items"] = Items(parts, rest)
         refs.append(copy)
     return value.replace(refs=tuple(refs)) if refs else value
+
+
+def trained(value: Value) -> list[Obj]:
+    """What a value has gradient from, less what is frozen."""
+    from gradlint.flow.modules import frozen
+
+    return [source for source in value.live if frozen(source) is not True]
 
 
 def place_of(site: Site) -> tuple[str, int, int]:

@@ -1293,6 +1293,7 @@ def _tensor_effect(
         if name in VIEWS and not run.regions:
             result.region = receiver.region
         if row.get("inplace"):
+            run.watch.leaks.freed(receiver)
             _rebind(run, node, result)
         return result
     if effect == "requires-grad":

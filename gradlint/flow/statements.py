@@ -107,6 +107,8 @@ def _aug_assign(run: Run, node: ast.AugAssign) -> int:
         value = run.watch.leaks.added(node, node.target, old, new, value)
     if old.live or old.refs:
         value = run.watch.mutations.augmented(node, old, new, value)
+    if run.regions and old.live:
+        value = old  # a write that autograd does not see leaves it what it was
     assign(run, node.target, value, node, augmented=True)
     return FALL
 
