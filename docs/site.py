@@ -34,6 +34,7 @@ GUIDES = {
     "auto-drive.md": "Auto-drive",
     "monitors.md": "Monitors",
     "mutations.md": "Planted bugs",
+    "real-code.md": "Real code",
     "design.md": "Design",
 }
 """The pages of ``docs/`` that the site shows, with their titles there."""
