@@ -139,9 +139,9 @@ def report(projects: Sequence[Project], known: dict[tuple[str, str, str], tuple[
     out = [
         "# Real code",
         "",
-        "Written by `python benchmarks/real_code.py --output docs/real-code.md` and folders of checked out projects; the readings",
-        "are a person's. A finding is *true* where its author would want to know, *arguable* where it is right and the author may",
-        "have meant it or not mind, *false* where it is wrong.",
+        "Written by `python benchmarks/real_code.py --output docs/real-code.md` and folders of checked out projects; the",
+        "readings are a person's. A finding is *true* where its author would want to know, *arguable* where it is right and",
+        "the author may have meant it or not mind, *false* where it is wrong.",
         "",
         f"{len(projects)} projects, {sum(project.files for project in projects):,} files, {lines:,} lines of Python, "
         f"{len(findings)} findings at default confidence.",

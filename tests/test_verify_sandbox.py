@@ -140,7 +140,13 @@ def test_nothing_is_left_when_gradlint_is_ended(kind: signal.Signals, tmp_path: 
     environment = {**os.environ, "GRADLINT_TEST_MARK": mark, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "gradlint", "verify", str(tmp_path), "--isolated", "--no-cache"]
     process = subprocess.Popen(
-        command, env=environment, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it is ignored where tests run in the background
     )
     deadline = time.monotonic() + 60
     while len(processes_with(mark)) < 4 and time.monotonic() < deadline and process.poll() is None:
