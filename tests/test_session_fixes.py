@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradlint.core import Confidence, Edit, Finding, Fix, Safety, Severity, Span
@@ -38,11 +38,14 @@ def test_columns_are_code_points_and_new_lines_end_as_the_others() -> None:
     assert apply_edits("\x0ca\x1cb\nc\n", [edit(2, 1, 2, 2, "d")]) == "\x0ca\x1cb\nd\n"
 
 
+@settings(derandomize=True)
 @given(st.text(alphabet="ab\n\r\x0cé😀", max_size=30), st.integers(0, 30), st.integers(0, 30), st.sampled_from(["", "x", "\n"]))
 def test_an_edit_changes_its_range_and_nothing_else(text: str, one: int, other: int, new: str) -> None:
     first, last = sorted((min(one, len(text)), min(other, len(text))))
     if text[max(first - 1, 0) : first + 1] == "\r\n" or text[max(last - 1, 0) : last + 1] == "\r\n":
         return  # no place has an offset between the two
+    if new == "\n" and text[max(first - 1, 0) : first] == "\r":
+        return  # behind a lone \r, one that stands alone and half of a \r\n read the same
     source = from_text(text, Path("/a.py"), "a.py", parse=False)
 
     def place(offset: int) -> tuple[int, int]:
